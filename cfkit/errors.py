@@ -1,5 +1,23 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and the wording of its most frequent case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(ValueError):
     """An error the user can mend: one line that names the file or option and the way out."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    """The line for a name that is none of the known ones.
+
+    >>> unknown("method", "our", ["ours", "radedit"])
+    "Unknown method 'our'. Did you mean 'ours'? Known: ours, radedit."
+    """
+    names = list(known)
+    lowered = {name.lower(): name for name in names}
+    close = get_close_matches(given.lower(), lowered, n=1, cutoff=0.5)
+    hint = f" Did you mean '{lowered[close[0]]}'?" if close else ""
+    return f"Unknown {kind} '{given}'.{hint} Known: {', '.join(names) or 'none'}."

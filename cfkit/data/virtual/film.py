@@ -23,13 +23,14 @@ def develop(thickness: np.ndarray, reference: np.ndarray, exposure: Exposure, no
         Film (H, W) float32 in [0, 1], dense tissue bright.
     """
     scale = thickness.shape[0] / 256
-    low, middle, high = np.quantile(reference[reference > 20.0], [0.05, 0.5, 0.97])
-    wide = ndimage.gaussian_filter(reference, 26 * scale)
-    base = thickness + exposure.local_contrast * 0.8 * (thickness - wide)
+    low, middle, high = np.quantile(reference[reference > 20.0], [0.1, 0.4, 0.96])
+    # multi-scale processing, as digital radiography does it: broad shadows compressed, detail lifted
+    wide, fine = (ndimage.gaussian_filter(thickness, sigma * scale) for sigma in (30, 5))
+    boost = 1.0 + 0.8 * exposure.local_contrast
+    base = 0.72 * wide + boost * (fine - wide) + 2.0 * boost * (thickness - fine)
     centre = middle + 0.2 * exposure.level * (high - low)
-    film = 1.0 / (1.0 + np.exp(-(base - centre) / (0.24 * exposure.width * (high - low))))
-    film = film**exposure.gamma
-    film = np.clip((film - 0.04) / 0.9, 0.0, 1.0)
+    film = 1.0 / (1.0 + np.exp(-(base - centre) / (0.42 * exposure.width * (high - low))))
+    film = np.clip((film - 0.06) / 0.86, 0.0, 1.0) ** (0.75 * exposure.gamma)
     film = ndimage.gaussian_filter(film, exposure.blur * scale)
     grain = ndimage.gaussian_filter(noise, 0.5 * scale) * 1.7
     return np.clip(film + exposure.noise * grain, 0.0, 1.0).astype(np.float32)

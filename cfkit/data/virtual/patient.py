@@ -88,14 +88,14 @@ def draw_patient(seed: int) -> Patient:
     view = "AP" if rng.random() < 0.4 else "PA"
     habitus = Habitus(
         width=float(rng.normal(1.0, 0.06)),
-        height=float(rng.normal(1.0, 0.07)),
+        height=float(np.clip(rng.normal(1.06, 0.06), 0.94, 1.2)),
         depth=float(rng.normal(1.0, 0.08)),
         turn=float(rng.normal(0, 4.0)),
         tilt=float(rng.normal(0, 2.5)),
         lean=float(rng.normal(0, 4.0)),
         shift=(float(rng.normal(0, 8)), float(rng.normal(0, 7))),
         elastic=float(rng.uniform(2.0, 6.0)),
-        lung_density=float(rng.uniform(0.75, 1.35)),
+        lung_density=float(rng.uniform(0.9, 1.6)),
         bone_density=float(rng.uniform(0.85, 1.2)),
         soft_tissue=float(rng.uniform(0.95, 1.05)),
         fat=float(rng.gamma(2.0, 8.0)),
@@ -124,8 +124,7 @@ def draw_patient(seed: int) -> Patient:
 def draw_diseases(rng: np.random.Generator) -> tuple[Disease, ...]:
     """One disease of each finding, in the order of `FINDINGS`."""
     side = str(rng.choice(["left", "right"]))
-    kinds = ["band", "multiband", f"{side} lower"] + (["right middle"] if side == "right" else ["left upper"])
-    kind = str(rng.choice(kinds, p=[0.3, 0.2, 0.4, 0.1]))
+    kind = str(rng.choice(["band", "multiband", f"{side} lower"], p=[0.33, 0.27, 0.4]))
     atelectasis = Disease(
         "Atelectasis", float(rng.uniform(0, 1)), side, kind, (float(rng.random()), float(rng.random()))
     )

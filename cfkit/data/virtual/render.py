@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...anatomy import STRUCTURES
 from .film import develop, draw_collimation, draw_devices, draw_marker
 from .patient import Disease, Habitus, Patient, draw_patient
-from .volume import LOBES, LUNG_LEFT, LUNG_RIGHT, RIBS, SPACING, SPINE, Anatomy
+from .volume import LOBES, LUNG_LEFT, LUNG_RIGHT, PLEURAL_SPACE, RIBS, SPACING, SPINE, Anatomy
 
-FIELD = 345.0  # mm across the film
+FIELD = 302.0  # mm across the film
 DEPTH = 72  # samples along a ray
-WATER, COLLAPSED = 1.03, 0.9  # attenuation of pleural fluid and of airless lung, relative to water
+WATER, BLOOD, COLLAPSED = 1.03, 1.05, 0.95  # attenuation of fluid, heart and airless lung, water = 1
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def render(anatomy: Anatomy, seed: int, *, size: int = 256) -> Films:
     rng = np.random.default_rng([20262, seed])
     grid = ray_grid(anatomy, patient.habitus, rng, size)
     warped = sample(anatomy, grid)
-    lungs = _lung_masks(warped.labels)
-    attenuation = _apply_habitus(warped, lungs, patient.habitus)
+    lungs = _pleural_spaces(warped.structures)
+    attenuation = _apply_habitus(warped, patient.habitus)
     step = anatomy.labels.shape[2] * SPACING[2] * patient.habitus.depth / DEPTH
     devices = draw_devices(patient.devices, size, rng)
     fat = _fat(patient.habitus.fat, size)
@@ -103,8 +104,8 @@ def ray_grid(anatomy: Anatomy, habitus: Habitus, rng: np.random.Generator, size:
     coarse = torch.from_numpy(rng.standard_normal((1, 3, 6, 6, 4)).astype(np.float32)) * habitus.elastic
     elastic = F.interpolate(coarse, size=(32, 32, 12), mode="trilinear", align_corners=True)
     elastic = F.interpolate(elastic, size=(size, size, DEPTH), mode="trilinear", align_corners=True)[0]
-    # the lungs' centre is a little above the volume's
-    z = z / habitus.height + elastic[0] - 8.0
+    # the lungs' centre lies above the volume's
+    z = z / habitus.height + elastic[0] - 23.0
     x = x / habitus.width + elastic[1]
     y = y / habitus.depth + 0.5 * elastic[2]
     return torch.stack([2 * y / float(extent[2]), 2 * x / float(extent[1]), 2 * z / float(extent[0])], dim=-1)
@@ -132,23 +133,27 @@ def sample(anatomy: Anatomy, grid: Tensor) -> Warped:
     )
 
 
-def _lung_masks(labels: Tensor) -> dict[str, Tensor]:
-    left = (labels >= LUNG_LEFT[0]) & (labels <= LUNG_LEFT[-1])
-    right = (labels >= LUNG_RIGHT[0]) & (labels <= LUNG_RIGHT[-1])
-    return {"left": left, "right": right}
+def _pleural_spaces(bits: np.ndarray) -> dict[str, Tensor]:
+    """Where disease may be written: each lung with the shell of partial volume around it."""
+    return {side: torch.from_numpy((bits & bit) != 0) for side, bit in PLEURAL_SPACE.items()}
 
 
-def _apply_habitus(warped: Warped, lungs: dict[str, Tensor], habitus: Habitus) -> Tensor:
+def _apply_habitus(warped: Warped, habitus: Habitus) -> Tensor:
     labels = warped.labels
     bone = ((labels >= RIBS[0]) & (labels <= RIBS[-1])) | ((labels >= SPINE[0]) & (labels <= SPINE[-1]))
-    lung = lungs["left"] | lungs["right"]
+    lung = (labels >= LUNG_LEFT[0]) & (labels <= LUNG_RIGHT[-1])
     factor = torch.full(labels.shape, habitus.soft_tissue)
     factor[bone | ((labels >= 69) & (labels <= 78))] = habitus.bone_density
     factor[lung] = habitus.lung_density
     volume = warped.attenuation * factor
     # the healthy heart's size varies too: outward over lung
     grown = torch.sigmoid((habitus.heart - warped.heart_scale) / 0.03) * lung
-    return volume + grown * (1.05 - volume)
+    return fill(volume, grown, BLOOD)
+
+
+def fill(volume: Tensor, share: Tensor, attenuation: float) -> Tensor:
+    """Replaces a share of what is lighter than the filling by it; nothing gets lighter."""
+    return volume + share * (attenuation - volume).clamp(min=0.0)
 
 
 def _fat(amount: float, size: int) -> np.ndarray:
@@ -173,40 +178,43 @@ def write_disease(
         share = torch.sigmoid((scale - warped.heart_scale) / 0.03) * lung
         inside = (share > 0.5).numpy()
         bits = np.where(inside, (bits & ~np.uint16(0b110000)) | np.uint16(1 << 8), bits)
-        return volume + share * (1.05 - volume), bits
+        return fill(volume, share, BLOOD), bits
     if disease.finding == "Pleural Effusion":
         share = torch.zeros_like(volume)
         for side in ("left", "right"):
             if disease.side in (side, "both"):
-                level = (0.16 + 0.42 * disease.severity) * anatomy.lung_span[side]
+                level = (0.15 + 0.33 * disease.severity) * anatomy.lung_span[side]
                 if disease.side == "both" and side == "left":
                     level *= 0.85
                 share += torch.sigmoid((level - warped.fluid_height) / 2.5) * lungs[side]
         bits = np.where((share > 0.5).numpy(), bits & ~np.uint16(0b110000), bits)
-        return volume + share * (WATER - volume), bits
+        return fill(volume, share, WATER), bits
     share = _collapse(disease, warped, lungs)
-    return volume + share * (COLLAPSED - volume), bits
+    return fill(volume, share, COLLAPSED), bits
 
 
 def _collapse(disease: Disease, warped: Warped, lungs: dict[str, Tensor]) -> Tensor:
     """Share of airless lung for atelectasis: bands across a lung, or a lobe shrunk to its hilum."""
     lung = lungs[disease.side]
     if disease.kind in LOBES:
-        reach = 0.72 - 0.27 * (1 - disease.severity)
+        reach = 0.88 + 0.26 * disease.severity
         lobe = warped.labels == LOBES[disease.kind]
-        return torch.sigmoid((reach - warped.lobe_scale) / 0.04) * lobe * (0.55 + 0.3 * disease.severity)
+        return torch.sigmoid((reach - warped.lobe_scale) / 0.04) * lobe * (0.55 + 0.35 * disease.severity)
     h, w, d = lung.shape
     v = torch.linspace(-1, 1, h)[:, None, None]
     u = torch.linspace(-1, 1, w)[None, :, None]
     share = torch.zeros(lung.shape)
+    outward = u * (1 if disease.side == "left" else -1)
+    height, tilt = disease.place
     for k in range(1 if disease.kind == "band" else 3):
-        centre = 0.05 + 0.32 * disease.place[0] - 0.13 * k
-        slope = (disease.place[1] - 0.5) * 0.9 + 0.12 * k
-        half = 0.016 + 0.022 * disease.severity
-        outward = u * (1 if disease.side == "left" else -1)
-        distance = (v - centre - slope * (outward - 0.4)).abs()
-        extent = torch.sigmoid((outward - 0.16 - 0.05 * k) / 0.03) * torch.sigmoid((0.62 - outward) / 0.05)
-        share = torch.maximum(share, torch.sigmoid((half - distance) / 0.008) * extent)
+        centre = 0.1 + 0.3 * height - (0.1 + 0.08 * tilt) * k
+        slope = (tilt - 0.5) * 0.7 + (0.25 - 0.3 * height) * k
+        bend = 0.5 * (height - tilt) * (outward - 0.4) ** 2
+        half = (0.016 + 0.02 * disease.severity) * (1.0 - 0.25 * k)
+        distance = v - centre - slope * (outward - 0.4) - bend
+        inner, outer = 0.14 + 0.12 * k * tilt, 0.66 - 0.12 * k * height
+        extent = torch.sigmoid((outward - inner) / 0.03) * torch.sigmoid((outer - outward) / 0.05)
+        share = torch.maximum(share, torch.exp(-((distance / half) ** 2)) * extent * (0.95 - 0.15 * k))
     depth = torch.linspace(-1, 1, d)[None, None, :]
     return share * torch.exp(-(((depth + 0.1) / 0.45) ** 2)) * lung
 
@@ -214,4 +222,4 @@ def _collapse(disease: Disease, warped: Warped, lungs: dict[str, Tensor]) -> Ten
 def project(bits: np.ndarray) -> np.ndarray:
     """Structures along the rays, (H, W, D) uint16, to masks (14, H, W) bool."""
     flat = np.bitwise_or.reduce(bits, axis=-1)
-    return np.stack([(flat >> k) & 1 for k in range(14)]).astype(bool)
+    return np.stack([(flat >> k) & 1 for k in range(len(STRUCTURES))]).astype(bool)

@@ -24,6 +24,7 @@ HEART, AORTA, TRACHEA = (51,), (52,), (16,)
 SPINE, RIBS = tuple(range(25, 51)), tuple(range(92, 116))
 BONES = SPINE + RIBS + tuple(range(69, 79)) + (91, 116, 117, 118)
 GREAT_VESSELS = (15, 54, 55, 56, 57, 58, 59, 60, 62)
+PLEURAL_SPACE = {"left": 1 << 14, "right": 1 << 15}  # bits beside those of the structures
 PULMONARY_VEINS = (53,)
 ABDOMEN = (1, 5, 6, 20)  # spleen, liver, stomach, colon: what lies under the diaphragm
 
@@ -35,7 +36,7 @@ class Anatomy:
     Attributes:
         attenuation: Attenuation relative to water, (Z, X, Y) float32.
         labels: TotalSegmentator labels, (Z, X, Y) uint8.
-        structures: The 14 ChestX-Det structures, one bit each, (Z, X, Y) uint16.
+        structures: The 14 ChestX-Det structures, one bit each, and `PLEURAL_SPACE`, (Z, X, Y) uint16.
         heart_scale: The factor by which the heart must grow about its centre to reach a voxel.
         fluid_height: Height above the lung's base in mm, less the rise of a meniscus at the wall.
         lobe_scale: The factor by which a lobe, shrunk towards its hilum, must grow to reach a voxel.
@@ -121,7 +122,7 @@ def build_anatomy(attenuation: np.ndarray, labels: np.ndarray) -> Anatomy:
         levels = up[np.flatnonzero(lung.any(axis=(1, 2))), 0, 0]
         span[side] = float(levels.max() - levels.min())
         half = _half(labels.shape, sides, side)
-        height[half] = (up - levels.min() - 38.0 * np.exp(-wall / 13.0))[half]
+        height[half] = (up - levels.min() - 48.0 * np.exp(-wall / 15.0))[half]
     heart = np.isin(labels, HEART)
     lobes = np.full(labels.shape, 4.0, np.float32)
     hila = _hila(labels, sides)
@@ -163,7 +164,7 @@ def _hila(labels: np.ndarray, sides: dict[str, np.ndarray]) -> dict[str, tuple[f
 def _structures(
     labels: np.ndarray, sides: dict[str, np.ndarray], hila: dict[str, tuple[float, ...]]
 ) -> np.ndarray:
-    """The 14 structures in ChestX-Det order as bits."""
+    """The 14 structures in ChestX-Det order as bits, and the two pleural spaces above them."""
     z, x, y = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in labels.shape), indexing="ij", sparse=True)
     lungs = sides["left"] | sides["right"]
     near = ndimage.binary_dilation(lungs, iterations=4)
@@ -189,6 +190,9 @@ def _structures(
     bits = np.zeros(labels.shape, np.uint16)
     for k, member in enumerate(members):
         bits |= member.astype(np.uint16) << k
+    bone = np.isin(labels, BONES)
+    for side, bit in PLEURAL_SPACE.items():
+        bits |= np.where(ndimage.binary_dilation(sides[side], iterations=2) & ~bone, bit, 0).astype(np.uint16)
     return bits
 
 

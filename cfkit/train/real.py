@@ -1,0 +1,73 @@
+"""Real films of the NIH folder that the demo bundle is trained on beside virtual patients."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+
+HELD_OUT = (2, 5, 17, 22, 50, 6585)  # patients whose films at 512 px no part is trained on
+LABELS = ("Atelectasis", "Cardiomegaly", "Effusion")  # as NIH writes the three findings
+
+
+@dataclass(frozen=True)
+class RealFilms:
+    """Films of one split.
+
+    Attributes:
+        films: (N, H, W) uint8.
+        findings: (N, 3) float32, 0 or 1.
+        patients: (N,) int64.
+        names: File names.
+    """
+
+    films: np.ndarray
+    findings: np.ndarray
+    patients: np.ndarray
+    names: tuple[str, ...]
+
+
+def split_of(patient: int) -> str:
+    """"train", "judge" or "test": by patient, never by film."""
+    if patient in HELD_OUT:
+        return "test"
+    return ("train", "train", "train", "judge", "judge", "test")[(patient * 2654435761) % 2**32 % 6]
+
+
+def read_real(folder: Path, split: str, *, small: bool, size: int = 256) -> RealFilms:
+    """Reads the films of a split from a folder with `labels.csv`, `images/` and `images64/`.
+
+    Args:
+        folder: The NIH folder.
+        split: "train", "judge" or "test". The few films at 512 px are not shared out to the judge:
+            they go to "train" where their patient is not held out.
+        small: The films at 64 px rather than those at 512 px.
+        size: Side to which the films at 512 px are reduced; those at 64 px keep theirs.
+    """
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise UserError(f"{table}: not found; give the folder that holds labels.csv and images/")
+    rows = []
+    with table.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            patient = int(row["patient"])
+            if row["file"].startswith("images64/") != small:
+                continue
+            where = split_of(patient) if small else ("test" if patient in HELD_OUT else "train")
+            if where == split:
+                rows.append((folder / row["file"], patient, set(row["findings"].split("|"))))
+    films = []
+    for path, _, _ in rows:
+        image = Image.open(path).convert("L")
+        films.append(np.asarray(image if small else image.resize((size, size), Image.Resampling.LANCZOS)))
+    return RealFilms(
+        films=np.stack(films),
+        findings=np.array([[label in found for label in LABELS] for _, _, found in rows], np.float32),
+        patients=np.array([patient for _, patient, _ in rows]),
+        names=tuple(path.name for path, _, _ in rows),
+    )
