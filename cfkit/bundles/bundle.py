@@ -1,0 +1,249 @@
+"""Bundles: the models that a run needs, from local files alone.
+
+A bundle is a folder with a `bundle.toml` and safetensors files. Nothing is downloaded, nothing is
+unpickled, and a file whose hash differs from the one in `bundle.toml` is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import UserError, unknown
+
+PARTS = ("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit")
+EMBEDDED = ("demo",)
+
+
+def user_folder() -> Path:
+    """Where a user's own bundles are looked for by name."""
+    return Path(platformdirs.user_data_dir("cfkit")) / "bundles"
+
+
+def list_bundles() -> dict[str, Path]:
+    """Bundles by name: those inside the package and those of the user's folder."""
+    found = {name: Path(str(files("cfkit.bundles") / name)) for name in EMBEDDED}
+    if user_folder().is_dir():
+        found |= {p.name: p for p in sorted(user_folder().iterdir()) if (p / "bundle.toml").is_file()}
+    return found
+
+
+def choose_device(device: str) -> torch.device:
+    """A torch device from "auto", "cpu", "cuda", "cuda:1", "mps" or "meta".
+
+    Raises:
+        UserError: There is no such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(unknown("device", device, ["auto", "cpu", "cuda", "mps"])) from None
+    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"--device {device}: no such CUDA device on this machine; use --device cpu or auto")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: not available on this machine; use --device cpu or auto")
+    return chosen
+
+
+def load_bundle(name_or_path: str | Path, *, device: str = "auto") -> Bundle:
+    """Opens a bundle; its parts are loaded when they are first used.
+
+    Args:
+        name_or_path: "demo", the name of a bundle in the user's folder, or a folder.
+        device: Where its parts go, as in `choose_device`.
+
+    Raises:
+        UserError: No such bundle, or its `bundle.toml` cannot be read.
+    """
+    known = list_bundles()
+    folder = known.get(str(name_or_path), Path(name_or_path))
+    if not (folder / "bundle.toml").is_file():
+        if folder.is_dir():
+            raise UserError(f"{folder}: holds no bundle.toml, so it is no bundle")
+        raise UserError(unknown("bundle", str(name_or_path), known) + " A folder with a bundle.toml serves too.")
+    try:
+        with (folder / "bundle.toml").open("rb") as stream:
+            config = tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / 'bundle.toml'}: not valid TOML ({error})") from None
+    return Bundle(folder, config, choose_device(device))
+
+
+class Bundle:
+    """The models of a run. Each part is None where the bundle has none.
+
+    Attributes:
+        folder: Where it lies.
+        config: What `bundle.toml` says.
+        device: Where its parts are.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], device: torch.device):
+        self.folder, self.config, self.device = folder, config, device
+
+    @property
+    def name(self) -> str:
+        return str(self.config.get("name", self.folder.name))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the working square in pixels."""
+        return int(self.config.get("image_size", 256))
+
+    @property
+    def recommended(self) -> dict[str, dict[str, Any]]:
+        """Options that the bundle recommends, by method."""
+        return dict(self.config.get("methods", {}))
+
+    @property
+    def hash(self) -> str:
+        """Of all that decides a result: the parts' configurations and file hashes, 16 hex digits."""
+        text = json.dumps(self.config.get("parts", {}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def autoencoder(self) -> Any:
+        """`encode(images) -> latents (N, C, h, w)` and `decode(latents) -> images`."""
+        return self._load("autoencoder")
+
+    @cached_property
+    def denoiser(self) -> Any:
+        """`denoiser(latents, timesteps) -> predicted noise`."""
+        return self._load("denoiser")
+
+    @cached_property
+    def schedule(self) -> Any:
+        """A diffusers scheduler; `schedule.alphas_cumprod` is (T,)."""
+        declared = self.config.get("parts", {}).get("schedule")
+        if declared is None:
+            return None
+        from diffusers import DDIMScheduler
+
+        return DDIMScheduler.from_config(dict(declared))
+
+    @cached_property
+    def classifier(self) -> Any:
+        """`classifier(images) -> logits (N, K)`, with `classifier.findings`."""
+        return self._load("classifier")
+
+    @cached_property
+    def judge(self) -> Any:
+        """As `classifier`; another architecture, other patients, never seen by an editor."""
+        return self._load("judge")
+
+    @cached_property
+    def segmenter(self) -> Any:
+        """`segmenter(images) -> probabilities (N, 14, H, W)`, in the ChestX-Det order."""
+        return self._load("segmenter")
+
+    @cached_property
+    def clip(self) -> Any:
+        """`image_features(images)` and `text_features(prompts)`, normalised."""
+        return self._load("clip")
+
+    @cached_property
+    def radedit(self) -> Any:
+        """RadEdit's own text-conditional parts."""
+        return self._load("radedit")
+
+    @cached_property
+    def features(self) -> Callable[[Tensor], Tensor] | None:
+        """`features(images) -> (N, D)` for the Fréchet distance."""
+        declared = self.config.get("parts", {}).get("features")
+        if declared is None:
+            return None
+        part: Any = self.require(declared["of"])[0]
+        pooled: Callable[[Tensor], Tensor] = part.pooled
+        return pooled
+
+    def require(self, *parts: str) -> list[Any]:
+        """The named parts, all of them.
+
+        Raises:
+            UserError: The bundle lacks one; says which and how to get it.
+        """
+        loaded = [getattr(self, part) for part in parts]
+        for part, value in zip(parts, loaded, strict=True):
+            if value is None:
+                raise UserError(
+                    f"bundle '{self.name}' has no {part}; add one to {self.folder / 'bundle.toml'} or use --bundle demo"
+                )
+        return loaded
+
+    def missing(self) -> list[str]:
+        """Parts that are declared but whose files are not there, with the file."""
+        out = []
+        for part, declared in self.config.get("parts", {}).items():
+            if "file" in declared and not (self.folder / declared["file"]).is_file():
+                out.append(f"{part} ({declared['file']})")
+        return out
+
+    def _load(self, part: str) -> nn.Module | None:
+        declared = self.config.get("parts", {}).get(part)
+        if declared is None:
+            return None
+        path = self.folder / declared["file"]
+        if not path.is_file():
+            source = declared.get("source", "copy it there")
+            raise UserError(f"{path}: the {part} of bundle '{self.name}' is not on this machine; {source}")
+        wanted = declared.get("sha256")
+        if wanted and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            raise UserError(f"{path}: differs from the sha256 in bundle.toml; copy the file again")
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path}: not a safetensors file ({error}); copy it again") from None
+        try:
+            module = build_part(declared["class"], declared.get("config", {}))
+            module.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
+        return module.eval().requires_grad_(False).to(self.device)
+
+
+def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
+    """An untrained part of a kind that `bundle.toml` may name.
+
+    Raises:
+        UserError: The kind is not known to this version.
+    """
+    from . import networks
+    from .cheff import CheffAutoencoder, Denoiser
+
+    def unet2d(**config: Any) -> nn.Module:
+        from diffusers import UNet2DModel
+
+        return Denoiser(UNet2DModel(**config))
+
+    def cheff_autoencoder(**config: Any) -> nn.Module:
+        from diffusers import AutoencoderKL
+
+        return CheffAutoencoder(AutoencoderKL(**config))
+
+    kinds: dict[str, Callable[..., nn.Module]] = {
+        "unet2d": unet2d,
+        "cheff-autoencoder": cheff_autoencoder,
+        "demo-autoencoder": networks.Autoencoder,
+        "demo-classifier": networks.ResidualClassifier,
+        "demo-judge": networks.ConvNextClassifier,
+        "demo-segmenter": networks.Segmenter,
+        "demo-clip": networks.Clip,
+    }
+    if kind not in kinds:
+        raise UserError(unknown("class of part", kind, kinds))
+    return kinds[kind](**config)

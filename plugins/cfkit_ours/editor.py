@@ -1,0 +1,173 @@
+"""The paper's editor: invert, then denoise while fine-tuning a few layers for each film.
+
+Films are edited together. Each has its own copy of the trained layers and nothing else is copied;
+no other weight gets a gradient, and no graph outlives its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfkit import Bundle, Edit, Intervention
+from cfkit.anatomy import resize_mask, union_mask
+from cfkit.diffusion import blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
+from cfkit.diffusion.ddim import timestep_batch
+from cfkit.editor import Progress, check_inputs
+
+from . import OursOptions
+from .losses import anchor, binary_cross_entropy, soft_kl
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+class OursEditor:
+    """Counterfactuals by per-image fine-tuning (Gökmen & Konukoglu, section 3).
+
+    Args:
+        bundle: Needs autoencoder, denoiser, schedule and classifier; a segmenter for the bone mask.
+        options: See `OursOptions`.
+    """
+
+    def __init__(self, bundle: Bundle, options: OursOptions):
+        self.bundle, self.options = bundle, options
+        self.autoencoder, self.denoiser, schedule, self.classifier = bundle.require(
+            "autoencoder", "denoiser", "schedule", "classifier"
+        )
+        self.grid = ddim_grid(schedule.alphas_cumprod, options.num_inference_steps, release=options.release_grid)
+        self.layers = trained_layers(self.denoiser, options.layers)
+
+    def edit(
+        self,
+        images: Tensor,
+        interventions: Sequence[Intervention],
+        *,
+        masks: Tensor | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Edits films; see `cfkit.Editor`. Without masks the bones are kept, unless `bone_mask` is off."""
+        findings = tuple(self.classifier.findings)
+        indices = check_inputs(images, interventions, findings, masks=masks, generators=generators)
+        device = self.bundle.device
+        images = images.to(device, torch.float32)
+        generators = generators or [torch.Generator().manual_seed(0) for _ in indices]
+        target = torch.tensor(indices, device=device)
+        present = torch.tensor([i.present for i in interventions], device=device)
+        counts = {"invert": len(self.grid), "train": self.options.epochs * len(self.grid)}
+        done = 0
+
+        def tick(*_: int) -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done, sum(counts.values()))
+
+        with torch.no_grad():
+            source = self.autoencoder.encode(images)
+            keep = self._keep_mask(images, masks)
+            start = invert(self.denoiser, source, self.grid, tick)[-1]
+        tuned = self.fine_tune(
+            source,
+            start,
+            images=images,
+            keep=None if keep is None else resize_mask(keep, (source.shape[-2], source.shape[-1])),
+            target=target,
+            present=present,
+            noise=lambda epoch, step: draw_noise(source, generators),
+            tick=tick,
+        )
+        with torch.no_grad():
+            frames = torch.stack([self.autoencoder.decode(x) for x in tuned["passes"]], dim=1)
+            if self.options.restore_detail:
+                frames = frames + (images - self.autoencoder.decode(source)).unsqueeze(1)
+        frames = frames.clamp(0.0, 1.0)
+        record = {"losses": tuned["losses"].tolist(), "timesteps": list(self.grid.timesteps)}
+        return Edit(images=frames[:, -1], mask=keep, frames=frames, record=record)
+
+    def _keep_mask(self, images: Tensor, masks: Tensor | None) -> Tensor | None:
+        if masks is not None:
+            return masks.to(images.device, images.dtype)
+        if not self.options.bone_mask:
+            return None
+        (segmenter,) = self.bundle.require("segmenter")
+        return union_mask(segmenter(images))
+
+    def fine_tune(
+        self,
+        source: Tensor,
+        start: Tensor,
+        *,
+        images: Tensor,
+        keep: Tensor | None,
+        target: Tensor,
+        present: Tensor,
+        noise: Callable[[int, int], Tensor],
+        tick: Callable[[], None],
+    ) -> dict[str, Any]:
+        """The passes: at each step blend, one DDIM step, loss on the predicted clean film, update.
+
+        Args:
+            source: Latents of the factuals, (N, C, h, w).
+            start: The same, inverted.
+            images: The factuals, (N, 1, H, W).
+            keep: Kept region on the latent grid, (N, 1, h, w), or None.
+            target: Index of each film's finding, (N,).
+            present: Whether it is to be there, (N,) bool.
+            noise: Blending noise (N, C, h, w) for a pass and a step.
+            tick: Called after each step.
+
+        Returns:
+            "passes": the clean latents at the end of each, and "losses": (epochs, steps, N, 4), total,
+            classification, reconstruction and anchor.
+        """
+        options = self.options
+        denoiser, parameters = per_film(self.denoiser, self.layers, len(source))
+        optimizer = OPTIMIZERS[options.optimizer](parameters, lr=options.lr)
+        with torch.no_grad():
+            source_logits = self.classifier(self.autoencoder.decode(source).clamp(0.0, 1.0))
+        passes, losses = [], []
+        for epoch in range(options.epochs):
+            x = start
+            for step, (timestep, alpha, alpha_prev) in enumerate(self.grid.down()):
+                if keep is not None:
+                    x = blend(x, source, noise(epoch, step), keep, alpha)
+                with torch.enable_grad():
+                    predicted = denoiser(x, timestep_batch(timestep, x))
+                    x, clean = ddim_step(x, predicted, alpha, alpha_prev)
+                    terms = self._losses(clean, source, images, source_logits, target, present)
+                    # a sum: each film's gradient is its own, whatever the batch
+                    gradients = torch.autograd.grad(terms[:, 0].sum(), parameters)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                optimizer.step()
+                x = x.detach()
+                losses.append(terms.detach().cpu())
+                tick()
+            passes.append(x)
+        return {"passes": passes, "losses": torch.stack(losses).unflatten(0, (options.epochs, -1))}
+
+    def _losses(
+        self, clean: Tensor, source: Tensor, images: Tensor, source_logits: Tensor, target: Tensor, present: Tensor
+    ) -> Tensor:
+        """Total, classification, reconstruction and anchor of each film, (N, 4)."""
+        options = self.options
+        decoded = self.autoencoder.decode(clean).clamp(0.0, 1.0)
+        logits = self.classifier(decoded)
+        if options.classification == "bce":
+            classification = binary_cross_entropy(logits, target, present)
+        else:
+            classification = soft_kl(logits, target, present, options.temperature)
+        pairs = {"image": (decoded, images), "latent": (clean, source), "none": (source, source)}
+        edited, original = pairs[options.reconstruction]
+        reconstruction = (edited - original).abs().flatten(1).mean(dim=1)
+        others = anchor(logits, source_logits, target)
+        total = (
+            options.classification_weight * classification
+            + options.reconstruction_weight * reconstruction
+            + options.anchor_weight * others
+        )
+        return torch.stack([total, classification, reconstruction, others], dim=1)
