@@ -1,0 +1,5 @@
+"""`python -m cfkit`."""
+
+from .cli import main
+
+main()

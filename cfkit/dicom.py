@@ -1,0 +1,121 @@
+"""DICOM films: read as they are shown, written back as derived objects."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .images import Film
+
+
+def is_dicom(path: Path, data: bytes) -> bool:
+    """Whether a file is DICOM, by its preamble or its name."""
+    return data[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def read_dicom(path: Path, data: bytes) -> Film:
+    """Reads a single-frame grey film: rescale, then window or VOI LUT, MONOCHROME1 turned over.
+
+    Raises:
+        UserError: Not DICOM, no pixels, several frames, colour, or a compression that no installed
+            decoder knows.
+    """
+    import pydicom
+
+    from .images import Film, _one_line, check_size
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(io.BytesIO(data), force=False)
+            if "PixelData" not in dataset:
+                raise UserError(f"{path}: a DICOM object without pixels; give an image object")
+            check_size(path, int(dataset.Columns), int(dataset.Rows))
+            if int(dataset.get("NumberOfFrames") or 1) > 1 or int(dataset.SamplesPerPixel) != 1:
+                raise UserError(f"{path}: several frames or colour; a single grey film is wanted")
+            stored = dataset.pixel_array
+    except UserError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise many kinds
+        raise UserError(f"{path}: unreadable DICOM ({_one_line(error)})") from None
+    low, high = stored_range(dataset)
+    raw = _modality_and_voi(dataset, np.arange(low, high + 1))
+    used = raw[stored.clip(low, high).astype(np.int64) - low]
+    bottom, top = (float(raw.min()), float(raw.max())) if _windowed(dataset) else (float(used.min()), float(used.max()))
+    inverted = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
+
+    def display(values: np.ndarray) -> np.ndarray:
+        index = np.asarray(values).clip(low, high).astype(np.int64) - low
+        shown = ((raw[index] - bottom) / max(top - bottom, 1e-12)).clip(0.0, 1.0)
+        return (1.0 - shown if inverted else shown).astype(np.float32)
+
+    depth = 8 if int(dataset.BitsStored) <= 8 else 16
+    return Film(path, stored, display(stored), display, depth, dataset)
+
+
+def _windowed(dataset: Any) -> bool:
+    return "WindowCenter" in dataset or "VOILUTSequence" in dataset
+
+
+def _modality_and_voi(dataset: Any, values: np.ndarray) -> np.ndarray:
+    """Output of the grey-scale pipeline for stored values, float64."""
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    return np.asarray(apply_voi_lut(apply_modality_lut(values, dataset), dataset), np.float64)
+
+
+def stored_range(dataset: Any) -> tuple[int, int]:
+    """Least and greatest value that the object's bits can store."""
+    bits = int(dataset.BitsStored)
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
+
+
+def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str) -> None:
+    """Writes a counterfactual as a derived object: new UIDs, image type DERIVED, said to be synthetic.
+
+    Args:
+        path: Where.
+        film: The film it was made from.
+        pixels: Stored values, (H, W).
+        description: What was done, for DerivationDescription.
+    """
+    import copy
+
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    from .images import write_beside
+
+    out = copy.deepcopy(film.dataset)
+    source = str(out.get("SOPInstanceUID", ""))
+    out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    out.PixelData = np.ascontiguousarray(pixels).astype(film.stored.dtype.newbyteorder("<")).tobytes()
+    out["PixelData"].VR = "OB" if int(out.BitsAllocated) == 8 else "OW"
+    out["PixelData"].is_undefined_length = False
+    if len(out.PixelData) % 2:
+        out.PixelData += b"\0"
+    out.SOPInstanceUID = generate_uid()
+    out.SeriesInstanceUID = generate_uid()
+    out.file_meta.MediaStorageSOPInstanceUID = out.SOPInstanceUID
+    kept = list(out.get("ImageType", []))[2:]
+    out.ImageType = ["DERIVED", "SECONDARY", *kept]
+    out.SeriesDescription = "SYNTHETIC counterfactual (cfkit)"
+    out.DerivationDescription = description[:1024]
+    out.BurnedInAnnotation = out.get("BurnedInAnnotation", "NO")
+    if source:
+        from pydicom.dataset import Dataset
+
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = out.get("SOPClassUID", "")
+        reference.ReferencedSOPInstanceUID = source
+        out.SourceImageSequence = [reference]
+    for keyword in ("SmallestImagePixelValue", "LargestImagePixelValue"):
+        if keyword in out:
+            del out[keyword]
+    write_beside(path, lambda part: out.save_as(part, enforce_file_format=True))

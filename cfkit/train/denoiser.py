@@ -1,0 +1,96 @@
+"""Trains the demo bundle's unconditional denoiser on latents of virtual and real films."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bundles.cheff import ALPHAS, Denoiser
+from ..bundles.networks import Autoencoder
+from .loop import fit
+
+SCHEDULE = {
+    **ALPHAS,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
+}
+UNET: dict[str, Any] = {
+    "in_channels": 8,
+    "out_channels": 8,
+    "block_out_channels": [64, 128, 192],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "attention_head_dim": 32,
+    "norm_num_groups": 16,
+}
+BATCH, REAL_SHARE = 32, 0.4
+
+
+@torch.no_grad()
+def encode_films(autoencoder: Autoencoder, films: np.ndarray, *, views: int, seed: int) -> Tensor:
+    """Latents of films (N, H, W) uint8, each in `views` random framings: (N * views, C, h, w) float16."""
+    generator = torch.Generator().manual_seed(seed)
+    out = []
+    for part in torch.from_numpy(films).split(16):
+        x = part.unsqueeze(1).float() / 255.0
+        for view in range(views):
+            framed = x if view == 0 else reframe(x, generator)
+            out.append(autoencoder.encode(framed).half())
+    return torch.cat(out)
+
+
+def reframe(x: Tensor, generator: torch.Generator) -> Tensor:
+    """A random zoom, shift, small rotation, mirroring and change of contrast of each film."""
+    n = len(x)
+    angle = 0.05 * torch.randn(n, generator=generator)
+    scale = 0.8 + 0.25 * torch.rand(n, generator=generator)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.3, -1.0, 1.0)
+    shift = 0.1 * (2 * torch.rand(2, n, generator=generator) - 1)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    affine = torch.stack([torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)], 1)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, mode="bicubic", align_corners=False, padding_mode="zeros").clamp(0.0, 1.0)
+    gamma = torch.exp(0.2 * torch.randn(n, 1, 1, 1, generator=generator))
+    return x.clamp(min=1e-5) ** gamma
+
+
+def train_denoiser(
+    virtual: Tensor, real: Tensor, *, path: Path, steps: int = 6000, report: Callable[[str], None] = print
+) -> Denoiser:
+    """Equation 3 of the paper: the error of the predicted noise.
+
+    Args:
+        virtual: Latents of virtual films, (N, C, h, w) float16.
+        real: Latents of real films.
+    """
+    torch.manual_seed(5)
+    alphas = DDIMScheduler.from_config(SCHEDULE).alphas_cumprod
+    reals = round(BATCH * REAL_SHARE)
+
+    def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(virtual), (BATCH - reals,), generator=generator)
+        chosen_real = torch.randint(len(real), (reals,), generator=generator)
+        clean = torch.cat([virtual[chosen], real[chosen_real]]).float()
+        noise = torch.randn(clean.shape, generator=generator)
+        # one timestep from each of BATCH equal bins, in random order: the estimate varies less
+        u = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) / BATCH
+        timesteps = (u * 1000).long()[torch.randperm(BATCH, generator=generator)]
+        alpha = alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = module(noisy, timesteps)
+        return F.mse_loss(predicted.float(), noise)
+
+    module = Denoiser(UNet2DModel(**UNET))
+    return fit(module, loss, steps=steps, path=path, lr=6e-4, average=0.999, seed=5, report=report)  # type: ignore[return-value]
