@@ -1,0 +1,191 @@
+"""Trains and exports the demo bundle, from the first virtual patient to its model card.
+
+Every stage leaves a file in the work folder and is skipped when that is there, so the command can
+be stopped and given again at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..bundles.bundle import load_bundle
+from ..bundles.cheff import Denoiser
+from ..bundles.networks import Autoencoder
+from ..errors import UserError
+from ..images import write_beside
+from . import autoencoder, classifiers, denoiser
+from .evaluate import evaluate, table
+from .films import SPLITS, read_split, render_split
+from .real import HELD_OUT, read_real
+
+Report = Callable[[str], None]
+RECOMMENDED: dict[str, dict[str, Any]] = {}
+
+
+def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report: Report = print) -> None:
+    """Runs every stage.
+
+    Args:
+        work: Folder for rendered films and checkpoints; some 600 MB.
+        nih: Folder of real films with `labels.csv`, `images/` and `images64/`.
+        out: Folder of the bundle.
+        quick: A few steps of everything, to prove that it runs.
+    """
+    if not (nih / "labels.csv").is_file():
+        raise UserError(f"--nih {nih}: holds no labels.csv; give the folder of NIH films")
+    films, weights = work / "films", work / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        render_split(split, films, report=report)
+    few = {"steps": 2} if quick else {}
+
+    def stage(name: str, make: Callable[[Path], nn.Module]) -> nn.Module:
+        """A trained part, from its file where that is there; the whole module is never pickled."""
+        path = weights / f"{name}.safetensors"
+        module = make(weights / f"{name}.pt")
+        if not path.exists():
+            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
+        return module.eval().requires_grad_(False)
+
+    stack, masks = read_split("train", films)
+    sharp = read_real(nih, "train", small=False)
+    small = {split: read_real(nih, split, small=True) for split in ("train", "judge")}
+    size = stack.shape[-1]
+    parts: dict[str, nn.Module] = {}
+    parts["autoencoder"] = stage(
+        "autoencoder",
+        lambda path: autoencoder.train_autoencoder(stack.reshape(-1, size, size), sharp.films, path=path, report=report, **few),
+    )
+    encoder = parts["autoencoder"]
+    assert isinstance(encoder, Autoencoder)
+    latents = _latents(encoder, stack, sharp.films, work / "latents.npz", views=2 if quick else 32)
+    parts["denoiser"] = stage(
+        "denoiser", lambda path: denoiser.train_denoiser(*latents, path=path, report=report, **few)
+    )
+    own = classifiers.Films(torch.from_numpy(stack), small["train"], sharp)
+    other = classifiers.Films(torch.from_numpy(read_split("judge", films)[0]), small["judge"])
+    parts["classifier"] = stage("classifier", lambda path: classifiers.train_classifier(own, path=path, report=report, **few))
+    parts["judge"] = stage("judge", lambda path: classifiers.train_judge(other, path=path, report=report, **few))
+    parts["clip"] = stage("clip", lambda path: classifiers.train_clip(other, path=path, report=report, **few))
+    parts["segmenter"] = stage(
+        "segmenter",
+        lambda path: classifiers.train_segmenter(torch.from_numpy(stack), torch.from_numpy(masks), path=path, report=report, **few),
+    )
+    export(parts, out)
+    bundle = load_bundle(out, device="cpu")
+    write_model_card(out, evaluate(bundle, films, nih, report))
+
+
+def _latents(
+    encoder: Autoencoder, stack: np.ndarray, sharp: np.ndarray, path: Path, *, views: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if not path.exists():
+        size = stack.shape[-1]
+        virtual = denoiser.encode_films(encoder, stack.reshape(-1, size, size), views=1, seed=0)
+        real = denoiser.encode_films(encoder, sharp, views=views, seed=1)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as stream:
+                np.savez(stream, virtual=virtual.numpy(), real=real.numpy())
+
+        write_beside(path, write)
+    stored = np.load(path, allow_pickle=False)
+    return torch.from_numpy(stored["virtual"]), torch.from_numpy(stored["real"])
+
+
+CLASSES = {
+    "autoencoder": "demo-autoencoder",
+    "denoiser": "unet2d",
+    "classifier": "demo-classifier",
+    "judge": "demo-judge",
+    "segmenter": "demo-segmenter",
+    "clip": "demo-clip",
+}
+
+
+def export(parts: dict[str, nn.Module], out: Path) -> None:
+    """Writes half-precision safetensors and `bundle.toml`."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        'name = "demo"',
+        'title = "cfkit demo bundle: small surrogates for the paper\'s models"',
+        "image_size = 256",
+        'licence = "MIT"',
+        'origin = "trained by `cfkit train demo` on virtual patients and NIH ChestX-ray14 films; see MODEL_CARD.md"',
+    ]
+    for name, module in parts.items():
+        state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in module.state_dict().items()}
+        path = out / f"{name}.safetensors"
+        write_beside(path, lambda part, state=state: save_file(state, part))  # type: ignore[misc]
+        config = denoiser.UNET if isinstance(module, Denoiser) else module.config
+        lines += [
+            "",
+            f"[parts.{name}]",
+            f'class = "{CLASSES[name]}"',
+            f'file = "{path.name}"',
+            f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"',
+            f"config = {_toml(config)}",
+        ]
+    lines += ["", "[parts.features]", 'of = "clip"', "", "[parts.schedule]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in denoiser.SCHEDULE.items()]
+    for method, options in RECOMMENDED.items():
+        lines += ["", f"[methods.{method}]", *(f"{key} = {_toml(value)}" for key, value in options.items())]
+    text = "\n".join(lines) + "\n"
+    write_beside(out / "bundle.toml", lambda part: part.write_text(text))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def describe_run() -> str:
+    """The commit and machine that figures come from."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+
+
+def write_model_card(out: Path, figures: list[Any]) -> None:
+    """Writes MODEL_CARD.md beside the weights."""
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors")) / 2**20
+    counts = ", ".join(f"{count} {name}" for name, (_, count) in SPLITS.items())
+    text = f"""# Demo bundle
+
+Small models, trained on a CPU in a few hours by `cfkit train demo`, so that every method of cfkit runs
+offline at once. They stand in for the paper's models and are **not** Cheff, CheXzero or PSPNet; nothing
+measured on them says how those would do. Not for clinical use.
+
+- Films: virtual patients ({counts}; four films each, 256 px), all made from **one** CT, so they vary less
+  than people do; and NIH ChestX-ray14 (Wang et al., CVPR 2017), split by patient. Patients
+  {', '.join(str(p) for p in HELD_OUT)} are in no training set.
+- NIH labels are text-mined and noisy, and most of those films are 64 px: the classifiers' figures on real
+  films are modest and are given with 95 % intervals over patients.
+- The judge and the CLIP-style model share no training patient with the classifier that guides edits.
+- Fréchet distances use the image tower of the CLIP-style model ("demo-clip"), not Inception.
+- Weights: {size:.1f} MB, half precision, MIT licence.
+
+## Figures
+
+On patients that no part was trained on; {describe_run()}.
+
+{table(figures)}
+"""
+    write_beside(out / "MODEL_CARD.md", lambda part: part.write_text(text))
