@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from ..bundles.networks import FINDINGS, Clip, ConvNextClassifier, ResidualClassifier, Segmenter
 from .loop import fit
 from .real import RealFilms
+
+SIZE = 128  # pixels: the classifiers see no more
 
 Report = Callable[[str], None]
 
@@ -22,16 +25,23 @@ class Films:
     """Training films of the classifiers.
 
     Attributes:
-        virtual: (P, 4, H, W) uint8, without a finding and with each of the three.
+        virtual: (P, 4, SIZE, SIZE) uint8, without a finding and with each of the three.
         real: Films at 64 px, (N, 64, 64) uint8 with findings (N, 3).
         sharp: Films at 256 px, (M, 256, 256) uint8 with findings (M, 3), or None.
-        decoded: Round trips of `virtual` through the autoencoder, same shape, or None.
     """
 
     virtual: Tensor
     real: RealFilms
     sharp: RealFilms | None = None
-    decoded: Tensor | None = None
+
+
+def reduce_films(films: np.ndarray) -> Tensor:
+    """Films (P, 4, H, W) uint8 at the classifiers' size, (P, 4, SIZE, SIZE) uint8."""
+    reduced = [
+        F.interpolate(part.float(), size=(SIZE, SIZE), mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+        for part in torch.from_numpy(films).split(32)
+    ]
+    return torch.cat(reduced)
 
 
 def draw_batch(films: Films, pairs: int, reals: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,20 +55,16 @@ def draw_batch(films: Films, pairs: int, reals: int, generator: torch.Generator)
         return torch.randint(high, (count,), generator=generator)
 
     chosen = draw(len(films.virtual), pairs)
-    source = films.virtual
-    if films.decoded is not None and int(draw(2, 1)):
-        source = films.decoded
-    quadruplets = source[chosen].flatten(0, 1).float().unsqueeze(1) / 255.0
-    x = F.interpolate(quadruplets, size=(128, 128), mode="bilinear", antialias=True)
+    x = films.virtual[chosen].flatten(0, 1).float().unsqueeze(1) / 255.0
     y = torch.cat([torch.zeros(1, 3), torch.eye(3)]).repeat(pairs, 1)
     real = draw(len(films.real.films), reals)
     small = torch.from_numpy(films.real.films)[real].float().unsqueeze(1) / 255.0
-    x = torch.cat([x, F.interpolate(small, size=(128, 128), mode="bilinear")])
+    x = torch.cat([x, F.interpolate(small, size=(SIZE, SIZE), mode="bilinear")])
     y = torch.cat([y, torch.from_numpy(films.real.findings)[real]])
     if films.sharp is not None:
         chosen = draw(len(films.sharp.films), max(reals // 4, 1))
         sharp = torch.from_numpy(films.sharp.films)[chosen].float().unsqueeze(1) / 255.0
-        x = torch.cat([x, F.interpolate(sharp, size=(128, 128), mode="bilinear", antialias=True)])
+        x = torch.cat([x, F.interpolate(sharp, size=(SIZE, SIZE), mode="bilinear", antialias=True)])
         y = torch.cat([y, torch.from_numpy(films.sharp.findings)[chosen]])
     is_real = torch.arange(len(x)) >= 4 * pairs
     return augment(x, generator), y, is_real
@@ -152,7 +158,7 @@ def train_clip(films: Films, *, path: Path, steps: int = 2000, report: Report = 
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
         assert isinstance(module, Clip)
-        x, y, is_real = draw_batch(films, 6, 12, generator)
+        x, y, is_real = draw_batch(films, 6, 16, generator)
         form = int(torch.randint(len(POSITIVE), (1,), generator=generator)) if step % 2 else 0
         with torch.autocast("cpu", torch.bfloat16):
             image = module.image_features(x).float()
@@ -171,8 +177,8 @@ def train_segmenter(films: Tensor, masks: Tensor, *, path: Path, steps: int = 18
     """The segmenter: cross-entropy and soft Dice over the 14 structures.
 
     Args:
-        films: (P, 4, H, W) uint8.
-        masks: (P, 4, 14, H/2, W/2) bool.
+        films: (P, 4, SIZE, SIZE) uint8.
+        masks: (P, 4, 14, SIZE, SIZE) bool.
     """
     torch.manual_seed(4)
 
@@ -181,7 +187,6 @@ def train_segmenter(films: Tensor, masks: Tensor, *, path: Path, steps: int = 18
         patient = torch.randint(len(films), (16,), generator=generator)
         variant = torch.randint(4, (16,), generator=generator)
         x = films[patient, variant].unsqueeze(1).float() / 255.0
-        x = F.interpolate(x, size=(128, 128), mode="bilinear", antialias=True)
         y = masks[patient, variant].float()
         both = torch.cat([x, y], dim=1)
         # geometry for both, appearance for the film alone

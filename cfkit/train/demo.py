@@ -72,14 +72,15 @@ def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report:
     parts["denoiser"] = stage(
         "denoiser", lambda path: denoiser.train_denoiser(*latents, path=path, report=report, **few)
     )
-    own = classifiers.Films(torch.from_numpy(stack), small["train"], sharp)
-    other = classifiers.Films(torch.from_numpy(read_split("judge", films)[0]), small["judge"])
+    reduced = classifiers.reduce_films(stack)
+    own = classifiers.Films(reduced, small["train"], sharp)
+    other = classifiers.Films(classifiers.reduce_films(read_split("judge", films)[0]), small["judge"])
     parts["classifier"] = stage("classifier", lambda path: classifiers.train_classifier(own, path=path, report=report, **few))
     parts["judge"] = stage("judge", lambda path: classifiers.train_judge(other, path=path, report=report, **few))
     parts["clip"] = stage("clip", lambda path: classifiers.train_clip(other, path=path, report=report, **few))
     parts["segmenter"] = stage(
         "segmenter",
-        lambda path: classifiers.train_segmenter(torch.from_numpy(stack), torch.from_numpy(masks), path=path, report=report, **few),
+        lambda path: classifiers.train_segmenter(reduced, torch.from_numpy(masks), path=path, report=report, **few),
     )
     export(parts, out)
     bundle = load_bundle(out, device="cpu")

@@ -145,7 +145,7 @@ class OursEditor:
                     parameter.grad = gradient
                 optimizer.step()
                 x = x.detach()
-                losses.append(terms.detach().cpu())
+                losses.append(terms.detach())
                 tick()
             passes.append(x)
         return {"passes": passes, "losses": torch.stack(losses).unflatten(0, (options.epochs, -1))}
