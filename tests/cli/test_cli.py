@@ -1,0 +1,176 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from cfkit.images import sample_path
+
+from ..test_images import dicom_film, make_bad
+
+QUICK = ["--epochs", "1", "--num-inference-steps", "2", "--device", "cpu"]
+
+
+def cfkit(*args: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "cfkit", *map(str, args)],
+        capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, "COLUMNS": "200", **env},
+    )  # fmt: skip
+
+
+def one_line(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("cfkit:")]
+    assert len(lines) == 1 and len(result.stderr.splitlines()) == 1, result.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_a_film_gives_an_edit_a_record_and_a_panel(tmp_path):
+    result = cfkit("edit", "sample:effusion", "--remove", "pleural_effusion", "-o", tmp_path, "--seed", 3, "--json", *QUICK)
+    assert result.returncode == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    assert record == json.loads((tmp_path / "effusion.json").read_text())
+    original = Image.open(sample_path("effusion"))
+    edited = Image.open(tmp_path / "effusion.png")
+    assert (edited.size, edited.mode) == (original.size, "L")
+    assert "not for clinical use" in edited.text["Description"]
+    assert Image.open(tmp_path / "effusion.panel.png").width > 1500
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["effusion.json", "effusion.panel.png", "effusion.png"]
+    assert record["finding"] == "Pleural Effusion" and record["task"] == "removal"
+    for model in ("classifier", "judge"):
+        for when in ("before", "after"):
+            assert set(record[model][when]) == {"Atelectasis", "Cardiomegaly", "Pleural Effusion"}
+    assert {"inside_bones", "outside_bones"} <= set(record["change"])
+    assert record["options"]["epochs"] == 1 and record["seed"] == 3
+    assert len(record["bundle_hash"]) == 16 and len(record["input_sha256"]) == 64
+    assert record["seconds"] > 0 and record["peak_memory_mb"] > 100
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        cfkit("edit", "sample:normal", "--add", "Cardiomegaly", "-o", tmp_path / name, "--seed", seed, *QUICK)
+    a, b, c = (np.asarray(Image.open(tmp_path / name / "normal.png")) for name in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_bad_films_are_named_and_the_good_one_is_done(tmp_path):
+    bad = [make_bad(tmp_path / kind, kind) for kind in ("empty", "text", "truncated") if not (tmp_path / kind).mkdir()]
+    out = tmp_path / "out"
+    result = cfkit("edit", *bad, "sample:normal", tmp_path / "none.png", "--add", "Effusion", "-o", out, *QUICK)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("cfkit:")]
+    assert len(lines) == 4
+    assert all(any(str(path) in line for line in lines) for path in [*bad, tmp_path / "none.png"])
+    assert sorted(p.name for p in out.iterdir()) == ["normal.json", "normal.panel.png", "normal.png"]
+
+
+def test_films_of_one_name_are_both_kept(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "film.png").write_bytes(sample_path("normal").read_bytes())
+    result = cfkit("edit", tmp_path / "one/film.png", tmp_path / "two/film.png", "--add", "Atelectasis", "-o", tmp_path / "out", *QUICK)
+    assert result.returncode == 0, result.stderr
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["film.json", "two_film.json"]
+
+
+def test_the_original_is_never_overwritten(tmp_path):
+    film = tmp_path / "film.png"
+    film.write_bytes(sample_path("normal").read_bytes())
+    before = film.read_bytes()
+    one_line(cfkit("edit", film, "--add", "Atelectasis", "-o", tmp_path, *QUICK), "film.png", "overwrite")
+    assert film.read_bytes() == before
+
+
+def test_dicom_in_dicom_out(tmp_path):
+    path = dicom_film(tmp_path / "film.dcm", window=(2047.5, 4096))
+    result = cfkit("edit", path, "--add", "Effusion", "-o", tmp_path / "out", *QUICK)
+    assert result.returncode == 0, result.stderr
+    written = pydicom.dcmread(tmp_path / "out" / "film.dcm")
+    assert written.ImageType[0] == "DERIVED" and written.pixel_array.shape == (120, 100)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["edit", "sample:normal", "--add", "Effusio"], ["Unknown finding", "Pleural Effusion"]),
+        (["edit", "sample:normal"], ["--remove FINDING or --add FINDING"]),
+        (["edit", "sample:normal", "--add", "Edema", "--remove", "Edema"], ["either"]),
+        (["edit", "sample:normal", "--add", "Edema"], ["Unknown finding 'Edema'", "Known: Atelectasis"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--method", "our"], ["Unknown method", "'ours'"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--bundle", "dmo"], ["Unknown bundle", "'demo'"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--epocs", "3"], ["--epocs"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--epochs", "0"], ["--epochs", "at least 1", "1 to 1000"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--layers", "some"], ["--layers"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--device", "cuda:63"], ["--device cuda:63", "--device cpu"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--device", "gpu"], ["device", "gpu"]),
+        (["edit", "sample:normal", "--add", "Effusion", "-o", "/proc/none"], ["-o /proc/none", "cannot be written"]),
+        (["edit", "sample:normal", "--add", "Effusion", "--keep", "Hart"], ["Unknown structure", "Heart"]),
+        (["edit", "sample:nrmal", "--add", "Effusion"], ["Unknown sample", "normal"]),
+        (["edit"], ["IMAGES"]),
+        (["edti"], ["Unknown command", "edit"]),
+        (["data", "virtual", "--out", "x", "--ct", "y"], ["--ct and --labels"]),
+        (["train", "demo", "--nih", "nowhere"], ["--nih nowhere"]),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(tmp_path, args, words):
+    if "--epochs" in args:
+        words = words[:1]
+    one_line(cfkit(*args, cwd=tmp_path), *words)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_options_from_a_file(tmp_path):
+    (tmp_path / "c.toml").write_text("[ours]\nepochs = 1\nnum_inference_steps = 2\nlayers = 'residual'\n")
+    result = cfkit("edit", "sample:normal", "--add", "Effusion", "-o", tmp_path, "--config", tmp_path / "c.toml", "--lr", "0.001", "--json")
+    (record,) = json.loads(result.stdout)
+    assert (record["options"]["layers"], record["options"]["lr"], record["options"]["epochs"]) == ("residual", 0.001, 1)
+    (tmp_path / "bad.toml").write_text("[ours\n")
+    one_line(cfkit("edit", "sample:normal", "--add", "Effusion", "--config", tmp_path / "bad.toml", cwd=tmp_path), "bad.toml", "TOML")
+
+
+def test_help_shows_every_method_s_options():
+    text = cfkit("edit", "--help").stdout
+    assert "Options of ours" in text
+    for flag in ("--lr", "--epochs", "--preset", "--bone-mask", "--remove", "--keep"):
+        assert flag in text
+
+
+def test_methods_doctor_bundles_and_completion():
+    assert "ours" in cfkit("methods").stdout
+    listed = json.loads(cfkit("methods", "--json").stdout)
+    assert listed["methods"][0]["options"]["num_inference_steps"] == 50
+    doctor = cfkit("doctor")
+    assert doctor.returncode == 0 and "torch" in doctor.stdout and "demo: complete" in doctor.stdout
+    verified = cfkit("bundles", "verify")
+    assert verified.returncode == 0 and verified.stdout.count("ok") == 8
+    assert "_CFKIT_COMPLETE" in cfkit("completion", "bash").stdout
+
+
+def test_the_readme_s_commands_exist():
+    """Every cfkit command in the README parses: its flags are those of the program."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    commands = [line.split("cfkit ", 1)[1] for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines() if "cfkit " in line]
+    assert len(commands) >= 4
+    for command in commands:
+        name, *rest = command.split()
+        helped = cfkit(name, "--help").stdout
+        for flag in (word for word in rest if word.startswith("--") and word != "--help"):
+            assert flag in helped, f"{flag} of `cfkit {command}`"
+
+
+def test_the_readme_s_python_runs(tmp_path):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    code = code.replace('device="auto")', 'device="auto", epochs=1, num_inference_steps=2)')
+    result = subprocess.run([sys.executable, "-c", code + "\nassert edit.images.shape == (1, 1, 256, 256)"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
