@@ -221,7 +221,7 @@ def _levels(film: Film) -> np.ndarray:
     return levels[inside[0] : inside[-1] + 2] if inside.size else levels
 
 
-def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file under another name and renames it, so that no half-written file has its name.
 
     Raises:
@@ -233,7 +233,9 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
         write(part)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o"
+        ) from None
     finally:
         part.unlink(missing_ok=True) if path.parent.is_dir() else None
 

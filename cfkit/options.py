@@ -14,9 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .errors import UserError, unknown
 
 
-def option(
-    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None
-) -> Any:
+def option(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
     """A field of a method's options.
 
     Args:
@@ -72,7 +70,13 @@ def resolve(
         values |= known[preset]
     for key in given:
         if key not in names:
-            raise UserError(unknown(f"option of {method}" if method else "option", key, [*names, *(["preset"] if presets(options) else [])]))
+            raise UserError(
+                unknown(
+                    f"option of {method}" if method else "option",
+                    key,
+                    [*names, *(["preset"] if presets(options) else [])],
+                )
+            )
     values |= given
     for each, kind, choices in describe(options):
         if each.name in values:
@@ -93,15 +97,18 @@ def _check(each: Field[Any], kind: type[Any] | str, choices: tuple[Any, ...], va
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):  # type: ignore[arg-type]
         raise UserError(f"{flag}: {getattr(kind, '__name__', kind)} wanted, {value!r} given")
     minimum, maximum = each.metadata.get("minimum"), each.metadata.get("maximum")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value != value or (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-            raise UserError(f"{flag}: {value} is out of range; {_range(minimum, maximum)}")
+    below = minimum is not None and value < minimum
+    above = maximum is not None and value > maximum
+    if below or above or value != value:
+        raise UserError(f"{flag}: {value} is out of range; {_range(minimum, maximum)}")
     return value
 
 
 def _range(minimum: float | None, maximum: float | None) -> str:
     if minimum is not None and maximum is not None:
         return f"choose from {minimum} to {maximum}"
+    if minimum is None and maximum is None:
+        return "a number is wanted"
     return f"at least {minimum}" if minimum is not None else f"at most {maximum}"
 
 

@@ -38,7 +38,11 @@ def golden() -> dict[str, Tensor]:
 def unet_checkpoint() -> dict:
     state = {f"model.{name}": draw(f"model.{name}", shape) for name, shape in layout()["unet"].items()}
     state["model.diffusion_model.out.2.weight"] *= 0.1
-    extra = {"model_ema.decay": torch.ones(1), "betas": torch.ones(1000), "first_stage_model.encoder.conv_in.weight": torch.ones(1)}
+    extra = {
+        "model_ema.decay": torch.ones(1),
+        "betas": torch.ones(1000),
+        "first_stage_model.encoder.conv_in.weight": torch.ones(1),
+    }
     return {"state_dict": state | extra, "epoch": 3}
 
 

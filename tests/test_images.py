@@ -62,7 +62,8 @@ def save(tmp_path, mode, name="f.png", **kwargs):
     [
         ("L", "f.png", 0.01), ("16", "f.png", 0.001), ("12", "f.png", 0.001), ("P", "f.png", 0.06),
         ("LA", "f.png", 0.01), ("RGBA", "f.png", 0.01), ("RGB", "f.png", 0.01), ("L", "f.jpg", 0.03),
-        ("RGB", "f.jpg", 0.03), ("CMYK", "f.jpg", 0.05), ("L", "f.tif", 0.01), ("16", "f.tif", 0.001), ("F", "f.tif", 0.001),
+        ("RGB", "f.jpg", 0.03), ("CMYK", "f.jpg", 0.05), ("L", "f.tif", 0.01), ("16", "f.tif", 0.001),
+        ("F", "f.tif", 0.001),
     ],
 )  # fmt: skip
 def test_every_kind_of_image_reads_alike(tmp_path, mode, name, tolerance):
@@ -183,7 +184,8 @@ def make_bad(tmp_path, kind):
     [
         ("missing", "not found"), ("empty", "empty"), ("truncated", "truncated or damaged"), ("text", "not an image"),
         ("huge", "100 megapixels"), ("nan", "NaN"), ("colour", "colour picture"), ("lateral", "--any-shape"),
-        ("flat", "same value"), ("tiny", "too small"), ("folder", "a folder"), ("dicom", "bad.dcm"), ("not dicom", "unreadable DICOM"),
+        ("flat", "same value"), ("tiny", "too small"), ("folder", "a folder"), ("dicom", "bad.dcm"),
+        ("not dicom", "unreadable DICOM"),
     ],
 )  # fmt: skip
 def test_bad_files_are_named(tmp_path, kind, message):

@@ -209,7 +209,9 @@ class Bundle:
             raise UserError(f"{path}: not a safetensors file ({error}); copy it again") from None
         try:
             module = build_part(declared["class"], declared.get("config", {}))
-            module.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+            module.load_state_dict(
+                {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+            )
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, UNet2DModel
 from torch import Tensor, nn
 
@@ -166,7 +165,9 @@ def convert_autoencoder(checkpoint: Mapping[str, Any]) -> AutoencoderKL:
         UserError: The shapes fit no autoencoder of this kind; the first missing name is given.
     """
     state = strip_checkpoint(checkpoint, "")
-    state = {k: v for k, v in state.items() if k.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))}
+    state = {
+        k: v for k, v in state.items() if k.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+    }
     if "encoder.conv_in.weight" not in state or "decoder.conv_in.weight" not in state:
         raise UserError("not a latent-diffusion autoencoder: encoder.conv_in.weight is missing")
     levels = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.down."))
@@ -208,7 +209,9 @@ def _load(model: Any, state: dict[str, Tensor], kind: str) -> Any:
         if name not in state:
             raise UserError(f"not a {kind} of a known layout: nothing stands for {name}")
         if state[name].shape != value.shape:
-            raise UserError(f"not a {kind} of a known layout: {name} is {tuple(state[name].shape)}, not {tuple(value.shape)}")
+            raise UserError(
+                f"not a {kind} of a known layout: {name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+            )
     extra = sorted(set(state) - set(wanted))
     if extra:
         raise UserError(f"not a {kind} of a known layout: {extra[0]} has no place")

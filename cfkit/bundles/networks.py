@@ -26,6 +26,9 @@ class Autoencoder(nn.Module):
     Latents are shifted and scaled to zero mean and unit variance per channel.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, latent_channels: int = 8, widths: tuple[int, ...] = (32, 64, 128), layers: int = 1):
         super().__init__()
         self.config = {"latent_channels": latent_channels, "widths": list(widths), "layers": layers}
@@ -45,7 +48,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, films: Tensor) -> Tensor:
         """Films (N, 1, H, W) in [0, 1] to latents (N, C, H/8, W/8), the posterior's mode."""
-        mode = self.kl.encode(F.pixel_unshuffle(films * 2.0 - 1.0, 2)).latent_dist.mode()
+        mode: Tensor = self.kl.encode(F.pixel_unshuffle(films * 2.0 - 1.0, 2)).latent_dist.mode()
         return (mode - self.shift) / self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -74,7 +77,9 @@ class ResidualBlock(nn.Module):
 class ResidualClassifier(nn.Module):
     """The guidance classifier: a small ResNet with smooth activations, at 128 px."""
 
-    def __init__(self, findings: tuple[str, ...] = FINDINGS, widths: tuple[int, ...] = (24, 48, 96, 160), size: int = 128):
+    def __init__(
+        self, findings: tuple[str, ...] = FINDINGS, widths: tuple[int, ...] = (24, 48, 96, 160), size: int = 128
+    ):
         super().__init__()
         self.config = {"findings": list(findings), "widths": list(widths), "size": size}
         self.findings, self.size = tuple(findings), size
@@ -90,10 +95,12 @@ class ResidualClassifier(nn.Module):
 
     def pooled(self, films: Tensor) -> Tensor:
         """Features (N, C): mean over the last map."""
-        return self.blocks(self.stem(_at(films, self.size))).mean(dim=(2, 3))
+        maps: Tensor = self.blocks(self.stem(_at(films, self.size)))
+        return maps.mean(dim=(2, 3))
 
     def forward(self, films: Tensor) -> Tensor:
-        return self.head(self.pooled(films))
+        logits: Tensor = self.head(self.pooled(films))
+        return logits
 
 
 class ConvNextBlock(nn.Module):
@@ -107,15 +114,14 @@ class ConvNextBlock(nn.Module):
         self.project = nn.Conv2d(3 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(F.gelu(self.expand(self.norm(self.depthwise(x)))))
+        change: Tensor = self.project(F.gelu(self.expand(self.norm(self.depthwise(x)))))
+        return x + change
 
 
 class ConvNextClassifier(nn.Module):
     """The judge: ConvNeXt blocks on 4 x 4 patches, at 160 px, maximum and mean pooling."""
 
-    def __init__(
-        self, findings: tuple[str, ...] = FINDINGS, widths: tuple[int, ...] = (40, 80, 144), size: int = 160
-    ):
+    def __init__(self, findings: tuple[str, ...] = FINDINGS, widths: tuple[int, ...] = (40, 80, 144), size: int = 160):
         super().__init__()
         self.config = {"findings": list(findings), "widths": list(widths), "size": size}
         self.findings, self.size = tuple(findings), size
@@ -133,7 +139,8 @@ class ConvNextClassifier(nn.Module):
         return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
 
     def forward(self, films: Tensor) -> Tensor:
-        return self.head(self.pooled(films))
+        logits: Tensor = self.head(self.pooled(films))
+        return logits
 
 
 class Segmenter(nn.Module):
@@ -143,9 +150,13 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = {"widths": list(widths), "size": size}
         self.size = size
-        self.down = nn.ModuleList(ResidualBlock(1 if i == 0 else widths[i - 1], w, 1 if i == 0 else 2) for i, w in enumerate(widths))
+        self.down = nn.ModuleList(
+            ResidualBlock(1 if i == 0 else widths[i - 1], w, 1 if i == 0 else 2) for i, w in enumerate(widths)
+        )
         self.middle = ResidualBlock(widths[-1], widths[-1], 1)
-        self.up = nn.ModuleList(ResidualBlock(widths[i] + widths[i - 1], widths[i - 1], 1) for i in range(len(widths) - 1, 0, -1))
+        self.up = nn.ModuleList(
+            ResidualBlock(widths[i] + widths[i - 1], widths[i - 1], 1) for i in range(len(widths) - 1, 0, -1)
+        )
         self.head = nn.Conv2d(widths[0], 14, 1)
 
     def logits(self, films: Tensor) -> Tensor:
@@ -158,7 +169,8 @@ class Segmenter(nn.Module):
         x = self.middle(x)
         for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
     def forward(self, films: Tensor) -> Tensor:
         logits = F.interpolate(self.logits(films), size=films.shape[-2:], mode="bilinear", align_corners=False)
@@ -189,19 +201,28 @@ class WordEncoder(nn.Module):
         padding = tokens == 0
         hidden = self.layer(self.embedding(tokens) + self.position, src_key_padding_mask=padding)
         kept = (~padding).unsqueeze(-1).to(hidden.dtype)
-        return (hidden * kept).sum(1) / kept.sum(1).clamp(min=1.0)
+        mean: Tensor = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1.0)
+        return mean
 
 
-VOCABULARY = tuple(
-    "no present apparent absent finding findings normal atelectasis cardiomegaly pleural effusion "
-    "left right bilateral both mild moderate severe small large band lobe lower upper heart lung film chest with without".split()
+VOCABULARY = (
+    *("no", "present", "apparent", "absent", "finding", "findings", "normal"),
+    *("atelectasis", "cardiomegaly", "pleural", "effusion", "left", "right", "bilateral", "both"),
+    *("mild", "moderate", "severe", "small", "large", "band", "lobe", "lower", "upper"),
+    *("heart", "lung", "film", "chest", "with", "without"),
 )
 
 
 class Clip(nn.Module):
     """Image and text features in one space, for the CLIP metrics."""
 
-    def __init__(self, width: int = 128, widths: tuple[int, ...] = (20, 40, 80, 128), size: int = 128, vocabulary: tuple[str, ...] = VOCABULARY):
+    def __init__(
+        self,
+        width: int = 128,
+        widths: tuple[int, ...] = (20, 40, 80, 128),
+        size: int = 128,
+        vocabulary: tuple[str, ...] = VOCABULARY,
+    ):
         super().__init__()
         self.config = {"width": width, "widths": list(widths), "size": size, "vocabulary": list(vocabulary)}
         self.tower = ResidualClassifier(("feature",), widths, size)

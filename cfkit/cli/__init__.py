@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import rich_click as click
+from click.exceptions import Exit
 
 from .. import __version__
 from ..errors import UserError
@@ -44,10 +45,10 @@ def main() -> None:
     """Runs the command line; whatever the user can mend is one line and exit code 2."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.Abort:
         click.echo("cfkit: interrupted", err=True)
         code = 130
-    except click.exceptions.Exit as stop:
+    except Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
         click.echo(f"cfkit: {' '.join(error.format_message().split())}", err=True)

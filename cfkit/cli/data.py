@@ -18,7 +18,13 @@ def command() -> None:
 @command.command("virtual")
 @click.option("--out", required=True, metavar="DIR", help="Where the films go.")
 @click.option("--patients", default=16, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--seed", default=1_000_000, show_default=True, type=click.IntRange(0), help="The first patient's seed; the others follow.")
+@click.option(
+    "--seed",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(0),
+    help="The first patient's seed; the others follow.",
+)
 @click.option("--size", default=256, show_default=True, type=click.IntRange(64, 1024), help="Side of a film in pixels.")
 @click.option("--ct", metavar="FILE", help="A CT of your own (NIfTI, Hounsfield units).")
 @click.option("--labels", metavar="FILE", help="Its TotalSegmentator labels (NIfTI, 104 classes).")

@@ -22,13 +22,17 @@ from .flags import MethodCommand, given_options, read_config
 @click.option("--bundle", default="demo", show_default=True, metavar="NAME|DIR", help="The models.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of each film's noise.")
-@click.option("--keep", metavar="STRUCTURES", help='What to keep as it is, e.g. "bones" or "Heart,Spine"; the method decides by default.')
+@click.option(
+    "--keep",
+    metavar="STRUCTURES",
+    help='What to keep as it is, e.g. "bones" or "Heart,Spine"; the method decides by default.',
+)
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Films edited together.")
 @click.option("--config", metavar="FILE", help="TOML file with the method's options in a table of its name.")
 @click.option("--any-shape", is_flag=True, help="Accept films that do not look like frontal chest films.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON instead of the table.")
 @click.pass_context
-def command(ctx: click.Context, **values: Any) -> None:
+def command(ctx: click.RichContext, /, **values: Any) -> None:
     """Edit films: what would they look like with, or without, a finding?
 
     IMAGES are PNG, JPEG, TIFF or DICOM files, or sample:effusion, sample:cardiomegaly,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import rich_click as click
 
@@ -58,7 +58,7 @@ class MethodCommand(click.RichCommand):
         method = ctx.meta.get("cfkit.method")
         shown = [editors[method]] if method in editors else ([] if method else list(editors.values()))
         params = [*self.params, *(flag for spec in shown for flag in method_flags(spec))]
-        help_option = self.get_help_option(ctx)
+        help_option = self.get_help_option(cast(click.RichContext, ctx))
         return [*params, help_option] if help_option else params
 
 
@@ -95,5 +95,7 @@ def read_config(path: str | None, method: str) -> dict[str, Any]:
         raise UserError(f"--config {path}: not valid TOML ({error})") from None
     table = config.get(method)
     if not isinstance(table, dict):
-        raise UserError(f"--config {path}: " + unknown("table", method, [k for k, v in config.items() if isinstance(v, dict)]))
+        raise UserError(
+            f"--config {path}: " + unknown("table", method, [k for k, v in config.items() if isinstance(v, dict)])
+        )
     return table

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,18 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
             for first in range(0, len(jobs), values["batch_size"]):
                 batch = jobs[first : first + values["batch_size"]]
                 try:
-                    records += _edit_batch(editor, spec, chosen, bundle, batch, intervention, values["seed"], keep, out, lambda done, first=first: advance(first + done))
+                    records += _edit_batch(
+                        editor,
+                        spec,
+                        chosen,
+                        bundle,
+                        batch,
+                        intervention,
+                        values["seed"],
+                        keep,
+                        out,
+                        partial(_from, advance, first),
+                    )
                 except UserError as error:
                     for job in batch:
                         print(f"cfkit: {job.source}: {error}", file=sys.stderr)
@@ -90,6 +102,10 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     return failed
 
 
+def _from(advance: Advance, first: int, done: float) -> None:
+    advance(first + done)
+
+
 def _check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -100,9 +116,7 @@ def _check_writable(out: Path) -> None:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def _read_jobs(
-    sources: Sequence[str], out: Path, size: int, any_shape: bool
-) -> tuple[list[Job], list[str]]:
+def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) -> tuple[list[Job], list[str]]:
     """Reads the films; two of one name get their folders' names too, so that none is lost."""
     films: list[tuple[str, Film]] = []
     failures: list[str] = []
@@ -259,8 +273,9 @@ def _write(job: Job, edited: Tensor, mask: np.ndarray | None, record: dict[str, 
         target = out / f"{job.stem}.png"
         write_png(target, pixels, text={"Description": NOTICE, "Software": f"cfkit {__version__}"})
     record["output"] = str(target)
+    finding = record["finding"]
     lines = [
-        f"{name}: P({record['finding']}) {record[name]['before'][record['finding']]:.2f} to {record[name]['after'][record['finding']]:.2f}"
+        f"{name}: P({finding}) {record[name]['before'][finding]:.2f} to {record[name]['after'][finding]:.2f}"
         for name in ("classifier", "judge")
         if name in record
     ]
@@ -314,4 +329,7 @@ def _print_table(records: list[dict[str, Any]], out: Path) -> None:
         table.add_row(*cells, f"{record['seconds']:.1f}")
     console = Console()
     console.print(table)
-    console.print(f"{len(records)} film{'s' if len(records) > 1 else ''} in {escape(str(out))}; not for clinical use.", highlight=False)
+    console.print(
+        f"{len(records)} film{'s' if len(records) > 1 else ''} in {escape(str(out))}; not for clinical use.",
+        highlight=False,
+    )

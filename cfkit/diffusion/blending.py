@@ -27,7 +27,7 @@ def draw_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 def add_noise(latents: Tensor, noise: Tensor, alpha: float) -> Tensor:
     """The forward process to noise level alpha-bar (Gökmen & Konukoglu, equation 13)."""
-    return alpha**0.5 * latents + (1.0 - alpha) ** 0.5 * noise
+    return float(alpha**0.5) * latents + float((1.0 - alpha) ** 0.5) * noise
 
 
 def blend(x: Tensor, source: Tensor, noise: Tensor, keep: Tensor, alpha: float) -> Tensor:

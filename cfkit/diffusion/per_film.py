@@ -40,7 +40,9 @@ def trained_layers(module: nn.Module, layers: str) -> list[str]:
     names = [
         name
         for name, leaf in module.named_modules()
-        if chosen("." + name) and next(leaf.children(), None) is None and next(leaf.parameters(recurse=False), None) is not None
+        if chosen("." + name)
+        and next(leaf.children(), None) is None
+        and next(leaf.parameters(recurse=False), None) is not None
     ]
     if not names:
         raise UserError(f"layers: this bundle's denoiser has none of kind '{layers}'")
@@ -81,7 +83,7 @@ class PerFilmLayer(nn.Module):
 
     def __init__(self, layer: nn.Module, name: str, count: int):
         super().__init__()
-        if isinstance(layer, nn.Conv2d) and layer.groups != 1 or not isinstance(layer, tuple(APPLY)):
+        if not isinstance(layer, tuple(APPLY)) or (isinstance(layer, nn.Conv2d) and layer.groups != 1):
             raise UserError(f"layers: {name} ({type(layer).__name__}) cannot be trained per film")
         self.apply_layer = next(apply for kind, apply in APPLY.items() if isinstance(layer, kind))
         self.count = count

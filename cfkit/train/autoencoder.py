@@ -30,11 +30,14 @@ def train_autoencoder(
     sources = [torch.from_numpy(virtual), torch.from_numpy(real)]
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, Autoencoder)
         crops = []
         for k in range(BATCH):
             source = sources[k % 2]
             index = int(torch.randint(len(source), (1,), generator=generator))
-            top, left = (8 * int(torch.randint((source.shape[-1] - CROP) // 8 + 1, (1,), generator=generator)) for _ in "yx")
+            top, left = (
+                8 * int(torch.randint((source.shape[-1] - CROP) // 8 + 1, (1,), generator=generator)) for _ in "yx"
+            )
             crops.append(source[index, top : top + CROP, left : left + CROP])
         films = torch.stack(crops).unsqueeze(1).float() / 255.0
         contrast = 1.0 + 0.3 * (torch.rand(BATCH, 1, 1, 1, generator=generator) - 0.5)
@@ -43,10 +46,10 @@ def train_autoencoder(
             films = films.flip(-1)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = module.kl.encode(F.pixel_unshuffle(films * 2.0 - 1.0, 2)).latent_dist
-            mode = posterior.mean.float()
+            mode: Tensor = posterior.mean.float()
             noise = torch.randn(mode.shape, generator=generator)
             decoded = module.kl.decode(mode + 0.05 * noise).sample.float()
-        out = (F.pixel_shuffle(decoded, 2) + 1.0) / 2.0
+        out: Tensor = (F.pixel_shuffle(decoded, 2) + 1.0) / 2.0
         error = out - films
         # the spread of the latents is held near one; noise of 0.05 keeps the code smooth
         spread = (mode.pow(2).mean() - 1.0).clamp(min=0.0)

@@ -39,7 +39,10 @@ class Films:
 def reduce_films(films: np.ndarray) -> Tensor:
     """Films (P, 4, H, W) uint8 at the classifiers' size, (P, 4, SIZE, SIZE) uint8."""
     reduced = [
-        F.interpolate(part.float(), size=(SIZE, SIZE), mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+        F.interpolate(part.float(), size=(SIZE, SIZE), mode="bilinear", antialias=True)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
         for part in torch.from_numpy(films).split(32)
     ]
     return torch.cat(reduced)
@@ -177,7 +180,9 @@ def train_clip(films: Films, *, path: Path, steps: int = 2000, report: Report = 
     return fit(Clip(), loss, steps=steps, path=path, lr=1.5e-3, weight_decay=0.02, seed=3, report=report)  # type: ignore[return-value]
 
 
-def train_segmenter(films: Tensor, masks: Tensor, *, path: Path, steps: int = 1800, report: Report = print) -> Segmenter:
+def train_segmenter(
+    films: Tensor, masks: Tensor, *, path: Path, steps: int = 1800, report: Report = print
+) -> Segmenter:
     """The segmenter: cross-entropy and soft Dice over the 14 structures.
 
     Args:

@@ -64,18 +64,22 @@ def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report:
     parts: dict[str, nn.Module] = {}
     parts["autoencoder"] = stage(
         "autoencoder",
-        lambda path: autoencoder.train_autoencoder(stack.reshape(-1, size, size), sharp.films, path=path, report=report, **few),
+        lambda path: autoencoder.train_autoencoder(
+            stack.reshape(-1, size, size), sharp.films, path=path, report=report, **few
+        ),
     )
     encoder = parts["autoencoder"]
     assert isinstance(encoder, Autoencoder)
     latents = _latents(encoder, stack, sharp.films, work / "latents.npz", views=2 if quick else 32)
     parts["denoiser"] = stage(
-        "denoiser", lambda path: denoiser.train_denoiser(*latents, path=path, report=report, **few)
+        "denoiser", lambda path: denoiser.train_denoiser(latents[0], latents[1], path=path, report=report, **few)
     )
     reduced = classifiers.reduce_films(stack)
     own = classifiers.Films(reduced, small["train"], sharp)
     other = classifiers.Films(classifiers.reduce_films(read_split("judge", films)[0]), small["judge"])
-    parts["classifier"] = stage("classifier", lambda path: classifiers.train_classifier(own, path=path, report=report, **few))
+    parts["classifier"] = stage(
+        "classifier", lambda path: classifiers.train_classifier(own, path=path, report=report, **few)
+    )
     parts["judge"] = stage("judge", lambda path: classifiers.train_judge(other, path=path, report=report, **few))
     parts["clip"] = stage("clip", lambda path: classifiers.train_clip(other, path=path, report=report, **few))
     parts["segmenter"] = stage(
@@ -158,7 +162,9 @@ def _toml(value: Any) -> str:
 def describe_run() -> str:
     """The commit and machine that figures come from."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
@@ -176,7 +182,7 @@ measured on them says how those would do. Not for clinical use.
 
 - Films: virtual patients ({counts}; four films each, 256 px), all made from **one** CT, so they vary less
   than people do; and NIH ChestX-ray14 (Wang et al., CVPR 2017), split by patient. Patients
-  {', '.join(str(p) for p in HELD_OUT)} are in no training set.
+  {", ".join(str(p) for p in HELD_OUT)} are in no training set.
 - NIH labels are text-mined and noisy, and most of those films are 64 px: the classifiers' figures on real
   films are modest and are given with 95 % intervals over patients.
 - The judge and the CLIP-style model share no training patient with the classifier that guides edits.

@@ -58,7 +58,9 @@ def reframe(x: Tensor, generator: torch.Generator) -> Tensor:
     mirror = torch.where(torch.rand(n, generator=generator) < 0.3, -1.0, 1.0)
     shift = 0.1 * (2 * torch.rand(2, n, generator=generator) - 1)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    affine = torch.stack([torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)], 1)
+    affine = torch.stack(
+        [torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)], 1
+    )
     grid = F.affine_grid(affine, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, mode="bicubic", align_corners=False, padding_mode="zeros").clamp(0.0, 1.0)
     gamma = torch.exp(0.2 * torch.randn(n, 1, 1, 1, generator=generator))

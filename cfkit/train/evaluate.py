@@ -102,17 +102,26 @@ def evaluate(bundle: Bundle, films: Path, nih: Path, report: Callable[[str], Non
             if name == "judge":
                 fall = area - area_under_curve(after[:, k], labels[:, k])
                 figures.append(
-                    Figure(name, f"fall of AUC {finding} after a round trip", "virtual", f"{fall:.3f}", "under 0.02", fall < 0.02)
+                    Figure(
+                        name,
+                        f"fall of AUC {finding} after a round trip",
+                        "virtual",
+                        f"{fall:.3f}",
+                        "under 0.02",
+                        fall < 0.02,
+                    )
                 )
             low, high = bootstrap_interval(real_scores[:, k], small.findings[:, k], small.patients)
             area = area_under_curve(real_scores[:, k], small.findings[:, k])
             figures.append(
-                Figure(name, f"AUC {finding}", f"real at 64 px ({len(reduced)})", f"{area:.2f} ({low:.2f} to {high:.2f})")
+                Figure(
+                    name, f"AUC {finding}", f"real at 64 px ({len(reduced)})", f"{area:.2f} ({low:.2f} to {high:.2f})"
+                )
             )
 
     for k, finding in enumerate(bundle.classifier.findings):
         direction = bundle.clip.text_features([finding]) - bundle.clip.text_features([f"No {finding}"])
-        margin = in_batches(lambda x, d=direction: bundle.clip.image_features(x) @ d.T, virtual).numpy()[:, 0]
+        margin = (in_batches(bundle.clip.image_features, virtual) @ direction.T).numpy()[:, 0]
         bar("clip", f"accuracy {finding}", "virtual", float(((margin > 0) == (labels[:, k] > 0.5)).mean()), 0.9)
 
     truth = torch.from_numpy(masks).flatten(0, 1)
@@ -145,4 +154,3 @@ def table(figures: list[Figure]) -> str:
         reached = "" if f.reached is None else ("yes" if f.reached else "**no**")
         rows.append(f"| {f.part} | {f.measure} | {f.films} | {f.value} | {f.bar} | {reached} |")
     return "\n".join(rows)
-

@@ -33,7 +33,7 @@ class RealFilms:
 
 
 def split_of(patient: int) -> str:
-    """"train", "judge" or "test": by patient, never by film."""
+    """ "train", "judge" or "test": by patient, never by film."""
     if patient in HELD_OUT:
         return "test"
     return ("train", "train", "train", "judge", "judge", "test")[(patient * 2654435761) % 2**32 % 6]

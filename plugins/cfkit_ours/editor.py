@@ -21,7 +21,7 @@ from cfkit.editor import Progress, check_inputs
 from . import OursOptions
 from .losses import anchor, binary_cross_entropy, soft_kl
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 class OursEditor:

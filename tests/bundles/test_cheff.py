@@ -23,7 +23,9 @@ def test_single_forwards_agree():
 
 def test_grey_films_are_three_equal_channels():
     grey = golden()["image"][:, :1]
-    assert torch.equal(tiny_models().autoencoder.encode(grey), tiny_models().autoencoder.encode(grey.repeat(1, 3, 1, 1)))
+    assert torch.equal(
+        tiny_models().autoencoder.encode(grey), tiny_models().autoencoder.encode(grey.repeat(1, 3, 1, 1))
+    )
 
 
 @pytest.mark.parametrize("prefix", ["module.", ""])

@@ -34,7 +34,9 @@ def one_line(result: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def test_a_film_gives_an_edit_a_record_and_a_panel(tmp_path):
-    result = cfkit("edit", "sample:effusion", "--remove", "pleural_effusion", "-o", tmp_path, "--seed", 3, "--json", *QUICK)
+    result = cfkit(
+        "edit", "sample:effusion", "--remove", "pleural_effusion", "-o", tmp_path, "--seed", 3, "--json", *QUICK
+    )
     assert result.returncode == 0, result.stderr
     (record,) = json.loads(result.stdout)
     assert record == json.loads((tmp_path / "effusion.json").read_text())
@@ -78,7 +80,16 @@ def test_films_of_one_name_are_both_kept(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "film.png").write_bytes(sample_path("normal").read_bytes())
-    result = cfkit("edit", tmp_path / "one/film.png", tmp_path / "two/film.png", "--add", "Atelectasis", "-o", tmp_path / "out", *QUICK)
+    result = cfkit(
+        "edit",
+        tmp_path / "one/film.png",
+        tmp_path / "two/film.png",
+        "--add",
+        "Atelectasis",
+        "-o",
+        tmp_path / "out",
+        *QUICK,
+    )
     assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["film.json", "two_film.json"]
 
@@ -131,11 +142,27 @@ def test_what_the_user_can_mend_is_one_line(tmp_path, args, words):
 
 def test_options_from_a_file(tmp_path):
     (tmp_path / "c.toml").write_text("[ours]\nepochs = 1\nnum_inference_steps = 2\nlayers = 'residual'\n")
-    result = cfkit("edit", "sample:normal", "--add", "Effusion", "-o", tmp_path, "--config", tmp_path / "c.toml", "--lr", "0.001", "--json")
+    result = cfkit(
+        "edit",
+        "sample:normal",
+        "--add",
+        "Effusion",
+        "-o",
+        tmp_path,
+        "--config",
+        tmp_path / "c.toml",
+        "--lr",
+        "0.001",
+        "--json",
+    )
     (record,) = json.loads(result.stdout)
     assert (record["options"]["layers"], record["options"]["lr"], record["options"]["epochs"]) == ("residual", 0.001, 1)
     (tmp_path / "bad.toml").write_text("[ours\n")
-    one_line(cfkit("edit", "sample:normal", "--add", "Effusion", "--config", tmp_path / "bad.toml", cwd=tmp_path), "bad.toml", "TOML")
+    one_line(
+        cfkit("edit", "sample:normal", "--add", "Effusion", "--config", tmp_path / "bad.toml", cwd=tmp_path),
+        "bad.toml",
+        "TOML",
+    )
 
 
 def test_help_shows_every_method_s_options():
@@ -159,7 +186,12 @@ def test_methods_doctor_bundles_and_completion():
 def test_the_readme_s_commands_exist():
     """Every cfkit command in the README parses: its flags are those of the program."""
     text = (Path(__file__).parents[2] / "README.md").read_text()
-    commands = [line.split("cfkit ", 1)[1] for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines() if "cfkit " in line]
+    commands = [
+        line.split("cfkit ", 1)[1]
+        for block in re.findall(r"```bash\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+        if "cfkit " in line
+    ]
     assert len(commands) >= 4
     for command in commands:
         name, *rest = command.split()
@@ -172,5 +204,10 @@ def test_the_readme_s_python_runs(tmp_path):
     text = (Path(__file__).parents[2] / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     code = code.replace('device="auto")', 'device="auto", epochs=1, num_inference_steps=2)')
-    result = subprocess.run([sys.executable, "-c", code + "\nassert edit.images.shape == (1, 1, 256, 256)"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code + "\nassert edit.images.shape == (1, 1, 256, 256)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr

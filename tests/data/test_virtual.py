@@ -114,8 +114,8 @@ def test_a_ct_of_one_s_own(tmp_path):
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "labels.nii.gz")
     films = render(load_anatomy(tmp_path / "ct.nii.gz", tmp_path / "labels.nii.gz"), 7, size=64)
     assert films.films[""].std() > 0.1
+    nibabel.save(nibabel.Nifti1Image(labels * 0, affine), tmp_path / "none.nii.gz")
     with pytest.raises(UserError, match="no lung"):
-        nibabel.save(nibabel.Nifti1Image(labels * 0, affine), tmp_path / "none.nii.gz")
         read_ct(tmp_path / "ct.nii.gz", tmp_path / "none.nii.gz")
     with pytest.raises(UserError, match="not a readable NIfTI"):
         read_ct(tmp_path / "missing.nii.gz", tmp_path / "labels.nii.gz")

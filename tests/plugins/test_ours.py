@@ -56,7 +56,9 @@ def test_losses_in_closed_form():
     target = torch.tensor([1])
     p = 1 / (1 + math.exp(1.2))
     assert binary_cross_entropy(logits, target, torch.tensor([True])).item() == pytest.approx(-math.log(p), rel=1e-5)
-    assert binary_cross_entropy(logits, target, torch.tensor([False])).item() == pytest.approx(-math.log(1 - p), rel=1e-5)
+    assert binary_cross_entropy(logits, target, torch.tensor([False])).item() == pytest.approx(
+        -math.log(1 - p), rel=1e-5
+    )
     soft = F.softmax(logits / 1.5, dim=1)[0].tolist()
     q = [soft[0], max(soft), soft[2]]
     q = [v / sum(q) for v in q]
@@ -90,7 +92,7 @@ def test_an_edit_is_what_the_contract_says(films):
     edit = editor.edit(films, INTERVENTIONS, progress=lambda done, total: steps.append((done, total)))
     assert edit.images.shape == films.shape
     assert edit.images.dtype == torch.float32
-    assert 0.0 <= edit.images.min() and edit.images.max() <= 1.0
+    assert edit.images.min() >= 0.0 and edit.images.max() <= 1.0
     assert edit.frames.shape == (3, 1, 1, 256, 256)
     assert set(edit.mask.unique().tolist()) == {0.0, 1.0}
     assert steps[-1] == (8, 8) and len(steps) == 8

@@ -33,7 +33,7 @@ def develop(thickness: np.ndarray, reference: np.ndarray, exposure: Exposure, no
     film = np.clip((film - 0.06) / 0.86, 0.0, 1.0) ** (0.75 * exposure.gamma)
     film = ndimage.gaussian_filter(film, exposure.blur * scale)
     grain = ndimage.gaussian_filter(noise, 0.5 * scale) * 1.7
-    return np.clip(film + exposure.noise * grain, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(film + exposure.noise * grain, 0.0, 1.0), np.float32)
 
 
 def draw_devices(devices: tuple[str, ...], size: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,7 +63,8 @@ def draw_devices(devices: tuple[str, ...], size: int, rng: np.random.Generator) 
                 pen.ellipse([a * 4 * size - 14, 0.31 * 4 * size - 14, a * 4 * size + 14, 0.31 * 4 * size + 14], fill=90)
         elif device == "tube":
             curve([(0.5, 0.0), (0.5, 0.1), (0.49, 0.3), (0.5, 0.6), (0.54, 0.85), (0.58, 1.0)], 1.6, 50)
-    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) * 0.45
+    shadow = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32)
+    return np.asarray(shadow * 0.45)
 
 
 def draw_marker(film: np.ndarray, marker: str) -> np.ndarray:
@@ -77,7 +78,8 @@ def draw_marker(film: np.ndarray, marker: str) -> np.ndarray:
     ImageDraw.Draw(canvas).text(
         (place[0] * size, place[1] * size), marker, fill=255, font=font, anchor="lt" if marker == "R" else "rt"
     )
-    return np.maximum(film, np.asarray(canvas, np.float32) / 255 * 0.97)
+    letters = np.asarray(canvas, np.float32) / 255
+    return np.asarray(np.maximum(film, 0.97 * letters), np.float32)
 
 
 def draw_collimation(film: np.ndarray, edges: tuple[float, float, float, float]) -> np.ndarray:

@@ -35,7 +35,7 @@ class Films:
 
     def difference(self, finding: str, threshold: float = 0.02) -> np.ndarray:
         """Where the film with the finding differs from the one without, (H, W) bool."""
-        return np.abs(self.films[finding] - self.films[""]) > threshold
+        return np.asarray(np.abs(self.films[finding] - self.films[""]) > threshold)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def sample(anatomy: Anatomy, grid: Tensor) -> Warped:
     index = ((grid + 1) / 2 * (shape - 1)).round().long()
     for axis in range(3):
         index[..., axis].clamp_(0, int(shape[axis]) - 1)
-    nz, nx, ny = anatomy.labels.shape
+    _, nx, ny = anatomy.labels.shape
     flat = ((index[..., 2] * nx + index[..., 1]) * ny + index[..., 0]).reshape(-1)
     size = grid.shape[:3]
     return Warped(
@@ -159,8 +159,8 @@ def fill(volume: Tensor, share: Tensor, attenuation: float) -> Tensor:
 def _fat(amount: float, size: int) -> np.ndarray:
     """Fat and breasts: a smooth shadow of the lower chest in water-equivalent mm, (H, W)."""
     v, u = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
-    shadow = sum(np.exp(-(((u - side * 0.42) / 0.3) ** 2) - ((v - 0.38) / 0.34) ** 2) for side in (-1, 1))
-    return (amount * shadow).astype(np.float32)
+    sides = [np.exp(-(((u - side * 0.42) / 0.3) ** 2) - ((v - 0.38) / 0.34) ** 2) for side in (-1, 1)]
+    return np.asarray(amount * (sides[0] + sides[1]), np.float32)
 
 
 def write_disease(

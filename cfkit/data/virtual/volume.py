@@ -73,8 +73,7 @@ def read_ct(ct: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     (hounsfield, zooms), (label, _) = volumes
     if hounsfield.shape != label.shape or hounsfield.ndim != 3:
         raise UserError(
-            f"{labels}: shape {label.shape} differs from the CT's {hounsfield.shape}; "
-            "give the labels of this very CT"
+            f"{labels}: shape {label.shape} differs from the CT's {hounsfield.shape}; give the labels of this very CT"
         )
     label = label.astype(np.uint8)
     for name, wanted in (("lung", LUNG_LEFT + LUNG_RIGHT), ("heart", HEART)):
@@ -153,7 +152,7 @@ def _hila(labels: np.ndarray, sides: dict[str, np.ndarray]) -> dict[str, tuple[f
     veins = np.argwhere(np.isin(labels, PULMONARY_VEINS) if 53 in labels else np.isin(labels, HEART))
     z, y = veins[:, 0].mean(), veins[:, 2].mean()
     band = slice(max(int(z) - 8, 0), int(z) + 8)
-    out = {}
+    out: dict[str, tuple[float, ...]] = {}
     for side, lung in sides.items():
         columns = np.flatnonzero(lung[band].any(axis=(0, 2)))
         inner = columns.min() if side == "left" else columns.max()
@@ -161,16 +160,13 @@ def _hila(labels: np.ndarray, sides: dict[str, np.ndarray]) -> dict[str, tuple[f
     return out
 
 
-def _structures(
-    labels: np.ndarray, sides: dict[str, np.ndarray], hila: dict[str, tuple[float, ...]]
-) -> np.ndarray:
+def _structures(labels: np.ndarray, sides: dict[str, np.ndarray], hila: dict[str, tuple[float, ...]]) -> np.ndarray:
     """The 14 structures in ChestX-Det order as bits, and the two pleural spaces above them."""
     z, x, y = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in labels.shape), indexing="ij", sparse=True)
     lungs = sides["left"] | sides["right"]
     near = ndimage.binary_dilation(lungs, iterations=4)
     hilus = {
-        side: near
-        & ((((z - c[0]) * 2.0 / 30) ** 2 + ((x - c[1]) * 1.5 / 20) ** 2 + ((y - c[2]) * 2.5 / 25) ** 2) < 1)
+        side: near & ((((z - c[0]) * 2.0 / 30) ** 2 + ((x - c[1]) * 1.5 / 20) ** 2 + ((y - c[2]) * 2.5 / 25) ** 2) < 1)
         for side, c in hila.items()
     }
     heart = np.isin(labels, HEART)
@@ -215,7 +211,7 @@ def _radial_scale(body: np.ndarray, centre: np.ndarray, margin: int = 4) -> np.n
         )
     )
     smooth = ndimage.map_coordinates(grid, coordinates, order=1, mode="nearest")
-    return np.clip(radius / np.maximum(smooth, float(margin)), 0.0, 4.0).astype(np.float32)
+    return np.asarray(np.clip(radius / np.maximum(smooth, float(margin)), 0.0, 4.0), np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -58,7 +58,7 @@ def _write_patient(films: Films, out: Path, done: Path) -> None:
     rows: list[dict[str, Any]] = []
     for finding, film in films.films.items():
         stem = f"{films.patient.seed:06d}_{finding.lower().replace(' ', '-') or 'no-finding'}"
-        row = {
+        row: dict[str, Any] = {
             "file": f"films/{stem}.png",
             "patient": films.patient.seed,
             "view": films.patient.exposure.view,
