@@ -30,14 +30,12 @@ def add_noise(latents: Tensor, noise: Tensor, alpha: float) -> Tensor:
     return float(alpha**0.5) * latents + float((1.0 - alpha) ** 0.5) * noise
 
 
-def blend(x: Tensor, source: Tensor, noise: Tensor, keep: Tensor, alpha: float) -> Tensor:
-    """The kept region from the source, at x's own noise level (Gökmen & Konukoglu, equation 14).
+def blend(x: Tensor, kept: Tensor, keep: Tensor) -> Tensor:
+    """The kept region from the factual at x's own noise level (Gökmen & Konukoglu, equation 14).
 
     Args:
-        x: Latents under edit at noise level alpha, (N, C, h, w).
-        source: Clean latents of the factual, same shape.
-        noise: Standard normal, same shape.
-        keep: 1 where the source stays, (N, 1, h, w) in [0, 1].
-        alpha: alpha-bar of x.
+        x: Latents under edit, (N, C, h, w).
+        kept: The factual's latents at the same noise level, same shape.
+        keep: 1 where the factual stays, (N, 1, h, w) in [0, 1].
     """
-    return keep * add_noise(source, noise, alpha) + (1.0 - keep) * x
+    return keep * kept + (1.0 - keep) * x

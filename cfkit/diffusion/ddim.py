@@ -37,11 +37,21 @@ def timestep_batch(timestep: int, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def invert(denoiser: Denoiser, latents: Tensor, grid: Grid, progress: Progress | None = None) -> list[Tensor]:
+def invert(
+    denoiser: Denoiser, latents: Tensor, grid: Grid, progress: Progress | None = None, *, iterations: int = 0
+) -> list[Tensor]:
     """DDIM inversion: clean latents to noise, so that `denoise` leads back.
 
     The noise is predicted at the timestep that the step leads to, as in diffusers'
     `DDIMInverseScheduler` and in the public release.
+
+    Args:
+        denoiser: Predicts the noise.
+        latents: Clean latents, (N, C, h, w).
+        grid: The timesteps.
+        progress: Called after each step.
+        iterations: Fixed-point iterations that make each step the exact inverse of the one down
+            (Pan et al., ICCV 2023): the noise is predicted again at the latents just found.
 
     Returns:
         S + 1 latents (N, C, h, w), from the clean to the noisiest.
@@ -49,7 +59,10 @@ def invert(denoiser: Denoiser, latents: Tensor, grid: Grid, progress: Progress |
     trajectory = [latents]
     for step, (timestep, alpha_below, alpha) in enumerate(grid.up(), 1):
         x = trajectory[-1]
-        trajectory.append(ddim_step(x, denoiser(x, timestep_batch(timestep, x)), alpha_below, alpha)[0])
+        found = x
+        for _ in range(1 + iterations):
+            found, _ = ddim_step(x, denoiser(found, timestep_batch(timestep, x)), alpha_below, alpha)
+        trajectory.append(found)
         if progress:
             progress(step, len(grid))
     return trajectory

@@ -24,6 +24,12 @@ class OursOptions:
         "attention", "Layers of the denoiser that are trained for each film."
     )
     bone_mask: bool = option(True, "Keep the bones by noise-matched blending (eq. 13, 14).")
+    blending: Literal["noise", "trajectory"] = option(
+        "noise", "What the bones are blended from: the noised source (eq. 13) or its own inversion."
+    )
+    inversion_iterations: int = option(
+        0, "Fixed-point iterations of each inversion step; 0 is the paper's inversion.", minimum=0, maximum=20
+    )
     classification: Literal["bce", "soft-kl"] = option("bce", "Loss towards the target (bce: eq. 11, 12).")
     classification_weight: float = option(1.0, "Weight of the classification loss.", minimum=0.0)
     temperature: float = option(1.5, "Temperature of soft-kl.", minimum=0.01)
@@ -40,12 +46,12 @@ class OursOptions:
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "epochs": 2, "num_inference_steps": 50, "lr": 2e-5, "optimizer": "adamw", "layers": "attention",
-            "bone_mask": True, "classification": "bce", "classification_weight": 1.0, "reconstruction": "image",
+            "bone_mask": True, "blending": "noise", "inversion_iterations": 0, "classification": "bce", "classification_weight": 1.0, "reconstruction": "image",
             "reconstruction_weight": 1.0, "anchor_weight": 0.0, "release_grid": False, "restore_detail": False,
         },
         "released": {
             "epochs": 3, "num_inference_steps": 50, "lr": 1e-5, "optimizer": "adam", "layers": "attention+input",
-            "bone_mask": True, "classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5,
+            "bone_mask": True, "blending": "noise", "inversion_iterations": 0, "classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5,
             "reconstruction": "latent", "reconstruction_weight": 0.1, "anchor_weight": 0.01, "release_grid": True,
             "restore_detail": False,
         },

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import resize_mask, union_mask
-from cfkit.diffusion import blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
+from cfkit.diffusion import add_noise, blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
 
@@ -69,15 +69,21 @@ class OursEditor:
         with torch.no_grad():
             source = self.autoencoder.encode(images)
             keep = self._keep_mask(images, masks)
-            start = invert(self.denoiser, source, self.grid, tick)[-1]
+            trajectory = invert(self.denoiser, source, self.grid, tick, iterations=self.options.inversion_iterations)
+
+        def kept(step: int, alpha: float) -> Tensor:
+            if self.options.blending == "trajectory":
+                return trajectory[len(self.grid) - step]
+            return add_noise(source, draw_noise(source, generators), alpha)
+
         tuned = self.fine_tune(
             source,
-            start,
+            trajectory[-1],
             images=images,
             keep=None if keep is None else resize_mask(keep, (source.shape[-2], source.shape[-1])),
             target=target,
             present=present,
-            noise=lambda epoch, step: draw_noise(source, generators),
+            kept=kept,
             tick=tick,
         )
         with torch.no_grad():
@@ -105,7 +111,7 @@ class OursEditor:
         keep: Tensor | None,
         target: Tensor,
         present: Tensor,
-        noise: Callable[[int, int], Tensor],
+        kept: Callable[[int, float], Tensor],
         tick: Callable[[], None],
     ) -> dict[str, Any]:
         """The passes: at each step blend, one DDIM step, loss on the predicted clean film, update.
@@ -117,7 +123,7 @@ class OursEditor:
             keep: Kept region on the latent grid, (N, 1, h, w), or None.
             target: Index of each film's finding, (N,).
             present: Whether it is to be there, (N,) bool.
-            noise: Blending noise (N, C, h, w) for a pass and a step.
+            kept: The factual's latents (N, C, h, w) at a step of a pass and its alpha-bar.
             tick: Called after each step.
 
         Returns:
@@ -130,11 +136,11 @@ class OursEditor:
         with torch.no_grad():
             source_logits = self.classifier(self.autoencoder.decode(source).clamp(0.0, 1.0))
         passes, losses = [], []
-        for epoch in range(options.epochs):
+        for _ in range(options.epochs):
             x = start
             for step, (timestep, alpha, alpha_prev) in enumerate(self.grid.down()):
                 if keep is not None:
-                    x = blend(x, source, noise(epoch, step), keep, alpha)
+                    x = blend(x, kept(step, alpha), keep)
                 with torch.enable_grad():
                     predicted = denoiser(x, timestep_batch(timestep, x))
                     x, clean = ddim_step(x, predicted, alpha, alpha_prev)
