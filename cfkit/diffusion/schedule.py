@@ -35,6 +35,15 @@ class Grid:
         """(timestep, alpha at it, alpha below it), from noisy to clean: the order of denoising."""
         return reversed(list(zip(self.timesteps, self.alphas, self.alphas_prev, strict=True)))
 
+    def without_noisiest(self, skip: float) -> Grid:
+        """The grid without a share of its noisiest steps, at least one step.
+
+        >>> Grid((1, 251, 501, 751), (0.9, 0.6, 0.3, 0.1), (0.99, 0.9, 0.6, 0.3)).without_noisiest(0.5).timesteps
+        (1, 251)
+        """
+        count = max(round(len(self) * (1.0 - skip)), 1)
+        return Grid(self.timesteps[:count], self.alphas[:count], self.alphas_prev[:count])
+
 
 def ddim_grid(alphas_cumprod: Tensor, num_inference_steps: int, *, release: bool = False) -> Grid:
     """The leading grid with offset 1, as in diffusers and the public release.

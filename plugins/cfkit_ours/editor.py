@@ -37,7 +37,8 @@ class OursEditor:
         self.autoencoder, self.denoiser, schedule, self.classifier = bundle.require(
             "autoencoder", "denoiser", "schedule", "classifier"
         )
-        self.grid = ddim_grid(schedule.alphas_cumprod, options.num_inference_steps, release=options.release_grid)
+        grid = ddim_grid(schedule.alphas_cumprod, options.num_inference_steps, release=options.release_grid)
+        self.grid = grid.without_noisiest(options.skip)
         self.layers = trained_layers(self.denoiser, options.layers)
 
     def edit(
