@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..bundles.networks import Autoencoder
 from .loop import fit
 
-STEPS, BATCH, CROP = 5000, 12, 128
+STEPS, BATCH, CROP = 5500, 12, 128
 
 
 def train_autoencoder(

@@ -124,7 +124,7 @@ def perturb(module: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int =
     return (x + F.interpolate(delta, size=x.shape[-2:], mode="bicubic")).clamp(0.0, 1.0)
 
 
-def train_classifier(films: Films, *, path: Path, steps: int = 2400, report: Report = print) -> ResidualClassifier:
+def train_classifier(films: Films, *, path: Path, steps: int = 1900, report: Report = print) -> ResidualClassifier:
     """The guidance classifier, hardened on perturbed films."""
     torch.manual_seed(1)
 
@@ -142,7 +142,7 @@ def train_classifier(films: Films, *, path: Path, steps: int = 2400, report: Rep
     return fit(ResidualClassifier(), loss, steps=steps, path=path, lr=2e-3, weight_decay=0.02, seed=1, report=report)  # type: ignore[return-value]
 
 
-def train_judge(films: Films, *, path: Path, steps: int = 2400, report: Report = print) -> ConvNextClassifier:
+def train_judge(films: Films, *, path: Path, steps: int = 1500, report: Report = print) -> ConvNextClassifier:
     """The judge: another architecture on other patients."""
     torch.manual_seed(2)
 
@@ -159,7 +159,7 @@ POSITIVE = ("{f}", "Present {f}", "{f} present", "film with {f}")
 NEGATIVE = ("No {f}", "No apparent {f}", "{f} absent", "film without {f}")
 
 
-def train_clip(films: Films, *, path: Path, steps: int = 2000, report: Report = print) -> Clip:
+def train_clip(films: Films, *, path: Path, steps: int = 700, report: Report = print) -> Clip:
     """The CLIP-style model: each finding's positive prompt against its negative, softmax of cosines."""
     torch.manual_seed(3)
 
@@ -180,9 +180,7 @@ def train_clip(films: Films, *, path: Path, steps: int = 2000, report: Report = 
     return fit(Clip(), loss, steps=steps, path=path, lr=1.5e-3, weight_decay=0.02, seed=3, report=report)  # type: ignore[return-value]
 
 
-def train_segmenter(
-    films: Tensor, masks: Tensor, *, path: Path, steps: int = 1800, report: Report = print
-) -> Segmenter:
+def train_segmenter(films: Tensor, masks: Tensor, *, path: Path, steps: int = 700, report: Report = print) -> Segmenter:
     """The segmenter: cross-entropy and soft Dice over the 14 structures.
 
     Args:

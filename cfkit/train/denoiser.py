@@ -68,7 +68,7 @@ def reframe(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_denoiser(
-    virtual: Tensor, real: Tensor, *, path: Path, steps: int = 6000, report: Callable[[str], None] = print
+    virtual: Tensor, real: Tensor, *, path: Path, steps: int = 3500, report: Callable[[str], None] = print
 ) -> Denoiser:
     """Equation 3 of the paper: the error of the predicted noise.
 

@@ -48,17 +48,20 @@ class OursOptions:
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
-            "epochs": 2, "num_inference_steps": 50, "skip": 0.0, "lr": 2e-5, "optimizer": "adamw", "layers": "attention",
-            "bone_mask": True, "blending": "noise", "inversion_iterations": 0, "classification": "bce", "classification_weight": 1.0, "reconstruction": "image",
-            "reconstruction_weight": 1.0, "anchor_weight": 0.0, "release_grid": False, "restore_detail": False,
+            **{"epochs": 2, "num_inference_steps": 50, "skip": 0.0, "lr": 2e-5, "optimizer": "adamw"},
+            **{"layers": "attention", "bone_mask": True, "blending": "noise", "inversion_iterations": 0},
+            **{"classification": "bce", "classification_weight": 1.0, "anchor_weight": 0.0},
+            **{"reconstruction": "image", "reconstruction_weight": 1.0},
+            **{"release_grid": False, "restore_detail": False},
         },
         "released": {
-            "epochs": 3, "num_inference_steps": 50, "skip": 0.0, "lr": 1e-5, "optimizer": "adam", "layers": "attention+input",
-            "bone_mask": True, "blending": "noise", "inversion_iterations": 0, "classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5,
-            "reconstruction": "latent", "reconstruction_weight": 0.1, "anchor_weight": 0.01, "release_grid": True,
-            "restore_detail": False,
+            **{"epochs": 3, "num_inference_steps": 50, "skip": 0.0, "lr": 1e-5, "optimizer": "adam"},
+            **{"layers": "attention+input", "bone_mask": True, "blending": "noise", "inversion_iterations": 0},
+            **{"classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5, "anchor_weight": 0.01},
+            **{"reconstruction": "latent", "reconstruction_weight": 0.1},
+            **{"release_grid": True, "restore_detail": False},
         },
-    }  # fmt: skip
+    }
 
 
 @hookimpl
