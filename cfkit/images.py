@@ -26,7 +26,7 @@ from .errors import UserError, unknown
 
 MAX_PIXELS = 100_000_000
 ASPECT = 1.6  # beyond it a film is no frontal chest film
-SAMPLES = ("effusion", "normal", "cardiomegaly", "atelectasis")
+SAMPLES = ("effusion", "cardiomegaly", "normal", "atelectasis", "effusion-real")  # the first two are virtual
 
 
 @dataclass(frozen=True)

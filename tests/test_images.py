@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from cfkit import UserError
 from cfkit.dicom import write_dicom
-from cfkit.images import put_back, read_film, write_png
+from cfkit.images import SAMPLES, put_back, read_film, write_png
 
 RAMP = np.linspace(0, 1, 120 * 100, dtype=np.float64).reshape(120, 100)
 
@@ -197,7 +197,7 @@ def test_bad_files_are_named(tmp_path, kind, message):
 
 
 def test_samples():
-    for name in ("effusion", "normal", "cardiomegaly", "atelectasis"):
+    for name in SAMPLES:
         assert read_film(f"sample:{name}").working(256).shape == (1, 256, 256)
     with pytest.raises(UserError, match="Did you mean 'effusion'"):
         read_film("sample:efusion")

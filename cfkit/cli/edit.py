@@ -35,8 +35,9 @@ from .flags import MethodCommand, given_options, read_config
 def command(ctx: click.RichContext, /, **values: Any) -> None:
     """Edit films: what would they look like with, or without, a finding?
 
-    IMAGES are PNG, JPEG, TIFF or DICOM files, or sample:effusion, sample:cardiomegaly,
-    sample:atelectasis, sample:normal. Each gives STEM.png (or .dcm), STEM.json and STEM.panel.png.
+    IMAGES are PNG, JPEG, TIFF or DICOM files, or a film that ships inside: sample:effusion and
+    sample:cardiomegaly (virtual patients), sample:normal, sample:atelectasis, sample:effusion-real
+    (NIH ChestX-ray14). Each gives STEM.png (or .dcm), STEM.json and STEM.panel.png.
     """
     chosen = given_options(values)
     if (values["remove"] is None) == (values["add"] is None):
