@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..editor import Progress
 from .schedule import Grid
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Progress = Callable[[int, int], None]
 
 
 def ddim_step(x: Tensor, noise: Tensor, alpha: float, alpha_to: float) -> tuple[Tensor, Tensor]:

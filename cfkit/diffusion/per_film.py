@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,9 +86,9 @@ class PerFilmLayer(nn.Module):
         super().__init__()
         if not isinstance(layer, tuple(APPLY)) or (isinstance(layer, nn.Conv2d) and layer.groups != 1):
             raise UserError(f"layers: {name} ({type(layer).__name__}) cannot be trained per film")
-        self.apply_layer = next(apply for kind, apply in APPLY.items() if isinstance(layer, kind))
+        apply = next(apply for kind, apply in APPLY.items() if isinstance(layer, kind))
+        self.call = partial(apply, layer)  # of the layer its settings alone; its own weights stay outside
         self.count = count
-        self.frozen = [layer]  # its settings; in a list, so that its own weights are no part of this
         self.register_parameter("bias", None)
         for key, value in layer.named_parameters(recurse=False):
             stacked = value.detach().unsqueeze(0).repeat(count, *(1 for _ in value.shape))
@@ -96,7 +97,7 @@ class PerFilmLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] != self.count:
             raise ValueError(f"a batch of {x.shape[0]} in a layer with weights for {self.count} films")
-        return self.apply_layer(self.frozen[0], x, self.weight, self.bias)
+        return self.call(x, self.weight, self.bias)
 
 
 def _linear(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

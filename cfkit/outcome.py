@@ -1,0 +1,87 @@
+"""What an edit did: probabilities before and after, and where the film changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .anatomy import union_mask
+from .findings import Intervention
+
+if TYPE_CHECKING:
+    from .bundles.bundle import Bundle
+
+
+@torch.no_grad()
+def measure(
+    bundle: Bundle, factuals: Tensor, counterfactuals: Tensor, interventions: Sequence[Intervention]
+) -> list[dict[str, Any]]:
+    """Measures edits with whatever the bundle has; a part that it lacks is left out.
+
+    Args:
+        bundle: Its classifier, judge, CLIP-style model and segmenter are used.
+        factuals: (N, 1, H, W) in [0, 1].
+        counterfactuals: Same shape and range.
+        interventions: One a film.
+
+    Returns:
+        For each film, as plain data: under "classifier" and "judge" the probabilities "before" and
+        "after" by finding, whether the target is "reached" (on its side of 0.5) and whether it was
+        "flipped" (reached, and not so before); under "clip" the probability of "{Finding}" against
+        "No {Finding}" and "reached"; under "change" mean absolute grey levels of the whole film
+        ("mean"), "inside_bones" and "outside_bones".
+    """
+    rows: list[dict[str, Any]] = [{} for _ in interventions]
+    counterfactuals = counterfactuals.to(factuals.device)
+    for name in ("classifier", "judge"):
+        model = getattr(bundle, name)
+        if model is None:
+            continue
+        before, after = (torch.sigmoid(model(x)).cpu() for x in (factuals, counterfactuals))
+        for k, (row, intervention) in enumerate(zip(rows, interventions, strict=True)):
+            if intervention.finding not in model.findings:
+                continue
+            wanted = list(model.findings).index(intervention.finding)
+            was, now = (bool((p[k, wanted] > 0.5) == intervention.present) for p in (before, after))
+            row[name] = {
+                "before": {f: round(float(before[k, i]), 4) for i, f in enumerate(model.findings)},
+                "after": {f: round(float(after[k, i]), 4) for i, f in enumerate(model.findings)},
+                "reached": now,
+                "flipped": now and not was,
+            }
+    if bundle.clip is not None:
+        before, after = (clip_probability(bundle.clip, x, interventions).cpu() for x in (factuals, counterfactuals))
+        for k, (row, intervention) in enumerate(zip(rows, interventions, strict=True)):
+            row["clip"] = {
+                "before": round(float(before[k]), 4),
+                "after": round(float(after[k]), 4),
+                "reached": bool((after[k] > 0.5) == intervention.present),
+            }
+    change = (counterfactuals - factuals).abs()
+    bones = None if bundle.segmenter is None else union_mask(bundle.segmenter(factuals)) > 0.5
+    for k, row in enumerate(rows):
+        row["change"] = {"mean": _mean(change[k])}
+        if bones is not None:
+            row["change"] |= {"inside_bones": _mean(change[k][bones[k]]), "outside_bones": _mean(change[k][~bones[k]])}
+    return rows
+
+
+def clip_probability(clip: Any, films: Tensor, interventions: Sequence[Intervention]) -> Tensor:
+    """Probability of "{Finding}" against "No {Finding}", the softmax of the two cosines, (N,).
+
+    Source: Tiu et al., Nature Biomedical Engineering 2022, without the logit scale, as CheXzero does.
+    """
+    images = clip.image_features(films)
+    names = list(dict.fromkeys(i.finding for i in interventions))
+    positive = clip.text_features(names)
+    negative = clip.text_features([f"No {name}" for name in names])
+    index = torch.tensor([names.index(i.finding) for i in interventions], device=films.device)
+    margin: Tensor = (images * (positive - negative)[index]).sum(dim=1)
+    return torch.sigmoid(margin)
+
+
+def _mean(values: Tensor) -> float | None:
+    return round(float(values.mean()), 5) if values.numel() else None
