@@ -36,8 +36,10 @@ class OursOptions:
     classification: Literal["bce", "soft-kl"] = option("bce", "Loss towards the target (bce: eq. 11, 12).")
     classification_weight: float = option(1.0, "Weight of the classification loss.", minimum=0.0)
     temperature: float = option(1.5, "Temperature of soft-kl.", minimum=0.01)
-    reconstruction: Literal["image", "latent", "none"] = option(
-        "image", "L1 between the factual and the predicted clean film (image: eq. 15)."
+    reconstruction: Literal["image", "roundtrip", "latent", "none"] = option(
+        "image",
+        "L1 of the predicted clean film to the factual (image: eq. 15), to what the autoencoder makes of it "
+        "(roundtrip), or between their latents.",
     )
     reconstruction_weight: float = option(1.0, "Weight of the reconstruction loss.", minimum=0.0)
     anchor_weight: float = option(0.0, "Weight of the squared change of the other findings' logits.", minimum=0.0)

@@ -7,6 +7,7 @@ no other weight gets a gradient, and no graph outlives its step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,16 @@ from . import OursOptions
 from .losses import anchor, binary_cross_entropy, soft_kl
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+@dataclass(frozen=True)
+class Factual:
+    """What the losses compare with."""
+
+    latents: Tensor  # (N, C, h, w)
+    images: Tensor  # (N, 1, H, W)
+    roundtrip: Tensor  # the same, encoded and decoded
+    logits: Tensor  # of the round trip, (N, K)
 
 
 class OursEditor:
@@ -135,7 +146,8 @@ class OursEditor:
         denoiser, parameters = per_film(self.denoiser, self.layers, len(source))
         optimizer = OPTIMIZERS[options.optimizer](parameters, lr=options.lr)
         with torch.no_grad():
-            source_logits = self.classifier(self.autoencoder.decode(source).clamp(0.0, 1.0))
+            roundtrip = self.autoencoder.decode(source).clamp(0.0, 1.0)
+            factual = Factual(source, images, roundtrip, self.classifier(roundtrip))
         passes, losses = [], []
         for _ in range(options.epochs):
             x = start
@@ -145,7 +157,7 @@ class OursEditor:
                 with torch.enable_grad():
                     predicted = denoiser(x, timestep_batch(timestep, x))
                     x, clean = ddim_step(x, predicted, alpha, alpha_prev)
-                    terms = self._losses(clean, source, images, source_logits, target, present)
+                    terms = self._losses(clean, factual, target, present)
                     # a sum: each film's gradient is its own, whatever the batch
                     gradients = torch.autograd.grad(terms[:, 0].sum(), parameters)
                 for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -157,9 +169,7 @@ class OursEditor:
             passes.append(x)
         return {"passes": passes, "losses": torch.stack(losses).unflatten(0, (options.epochs, -1))}
 
-    def _losses(
-        self, clean: Tensor, source: Tensor, images: Tensor, source_logits: Tensor, target: Tensor, present: Tensor
-    ) -> Tensor:
+    def _losses(self, clean: Tensor, factual: Factual, target: Tensor, present: Tensor) -> Tensor:
         """Total, classification, reconstruction and anchor of each film, (N, 4)."""
         options = self.options
         decoded = self.autoencoder.decode(clean).clamp(0.0, 1.0)
@@ -168,10 +178,14 @@ class OursEditor:
             classification = binary_cross_entropy(logits, target, present)
         else:
             classification = soft_kl(logits, target, present, options.temperature)
-        pairs = {"image": (decoded, images), "latent": (clean, source), "none": (source, source)}
-        edited, original = pairs[options.reconstruction]
+        edited, original = {
+            "image": (decoded, factual.images),
+            "roundtrip": (decoded, factual.roundtrip),
+            "latent": (clean, factual.latents),
+            "none": (factual.latents, factual.latents),
+        }[options.reconstruction]
         reconstruction = (edited - original).abs().flatten(1).mean(dim=1)
-        others = anchor(logits, source_logits, target)
+        others = anchor(logits, factual.logits, target)
         total = (
             options.classification_weight * classification
             + options.reconstruction_weight * reconstruction

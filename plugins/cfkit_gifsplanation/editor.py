@@ -1,0 +1,147 @@
+"""Latent shift: z + lambda dy/dz, searched for and swept, over all films at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cfkit import Bundle, Edit, Intervention
+from cfkit.editor import Progress, check_inputs
+
+from . import GifsplanationOptions
+
+
+class GifsplanationEditor:
+    """Counterfactuals by latent shift (Cohen et al., MIDL 2021, section 3).
+
+    The public package lowers a prediction only. A finding is added here by the same search on
+    1 - y, whose gradient points the other way, so both directions stop by the same rules.
+
+    Args:
+        bundle: Needs autoencoder and classifier.
+        options: See `GifsplanationOptions`.
+    """
+
+    def __init__(self, bundle: Bundle, options: GifsplanationOptions):
+        self.bundle, self.options = bundle, options
+        self.autoencoder, self.classifier = bundle.require("autoencoder", "classifier")
+
+    @torch.no_grad()
+    def edit(
+        self,
+        images: Tensor,
+        interventions: Sequence[Intervention],
+        *,
+        masks: Tensor | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Edits films; see `cfkit.Editor`. Nothing is drawn, so generators decide nothing.
+
+        The frames lead from the factual's reconstruction to the counterfactual. The record holds, a
+        film each, "lambdas" and "predictions" along them.
+        """
+        findings = tuple(self.classifier.findings)
+        indices = check_inputs(images, interventions, findings, masks=masks, generators=generators)
+        images = images.to(self.bundle.device, torch.float32)
+        target = torch.tensor(indices, device=images.device)
+        present = torch.tensor([i.present for i in interventions], device=images.device)
+        sweep = 1  # of the progress; the search's length is not known beforehand
+        latents, gradient = self.gradient(images, target, present)
+        bounds = self.search(latents, gradient, target, present)
+        if progress:
+            progress(1, 1 + sweep)
+        count = self.options.frames
+        shares = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+        shifts = torch.tensor(bounds, dtype=torch.float64).unsqueeze(1) * shares  # (N, F), 0 to the bound
+        rows = torch.arange(len(images), device=images.device).repeat_interleave(count)
+        frames, predictions = self.decode_shifted(latents, gradient, rows, shifts.flatten(), target, present)
+        frames = frames.unflatten(0, (len(images), count))
+        predictions = predictions.unflatten(0, (len(images), count))
+        if self.options.restore_detail:
+            frames = frames + (images - frames[:, 0]).unsqueeze(1)
+        if masks is not None:
+            masks = masks.to(images.device, images.dtype)
+            frames = torch.lerp(frames, images.unsqueeze(1).expand_as(frames), masks.unsqueeze(1))
+        frames = frames.clamp(0.0, 1.0)
+        if progress:
+            progress(1 + sweep, 1 + sweep)
+        sign = torch.where(present, -1.0, 1.0).cpu().unsqueeze(1)
+        towards = torch.where(present.unsqueeze(1), 1.0 - predictions, predictions)
+        record = {"lambdas": (sign * shifts).tolist(), "predictions": towards.tolist()}
+        return Edit(images=frames[:, -1], mask=masks, frames=frames, record=record)
+
+    def gradient(self, images: Tensor, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of the films and the gradient of their prediction with respect to them.
+
+        The prediction is the probability of what is to vanish: y for removal, 1 - y for synthesis.
+
+        Args:
+            images: (N, 1, H, W) in [0, 1].
+            target: Index of each film's finding, (N,).
+            present: Whether it is to be there, (N,) bool.
+
+        Returns:
+            Both (N, C, h, w).
+        """
+        latents: Tensor = self.autoencoder.encode(images)
+        with torch.enable_grad():
+            z = latents.detach().requires_grad_(True)
+            prediction = self.predict(self.autoencoder.decode(z), target, present)
+            (gradient,) = torch.autograd.grad(prediction.sum(), z)
+        return latents, gradient
+
+    def predict(self, images: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Probability of what is to vanish, (N,)."""
+        logits = self.classifier(images).gather(1, target.unsqueeze(1)).squeeze(1)
+        return torch.sigmoid(torch.where(present, -logits, logits))
+
+    def decode_shifted(
+        self, latents: Tensor, gradient: Tensor, rows: Tensor, shifts: Tensor, target: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decodes films `rows` (M,) at `shifts` (M,), a batch at a time: images (M, 1, H, W), predictions (M,)."""
+        images, predictions = [], []
+        for part, shift in zip(
+            rows.split(self.options.sweep_batch), shifts.split(self.options.sweep_batch), strict=True
+        ):
+            step = shift.to(latents.device, latents.dtype).view(-1, 1, 1, 1)
+            decoded = self.autoencoder.decode(latents[part] + step * gradient[part])
+            images.append(decoded)
+            predictions.append(self.predict(decoded, target[part], present[part]))
+        return torch.cat(images), torch.cat(predictions)
+
+    def search(self, latents: Tensor, gradient: Tensor, target: Tensor, present: Tensor) -> list[float]:
+        """How far each film is shifted: 0 or less, N numbers.
+
+        From 0 downward by a step that grows with the shift, until a stop rule holds; all films that
+        are still searching take their step together.
+        """
+        options = self.options
+        bounds = [0.0] * len(latents)
+        rows = torch.arange(len(latents), device=latents.device)
+        reference, initial = self.decode_shifted(latents, gradient, rows, torch.zeros(len(rows)), target, present)
+        allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
+        last = initial
+        searching = rows
+        shifted, current = reference, initial
+        while True:
+            change = 2.0 * (shifted - reference[searching]).abs().flatten(1).sum(dim=1)
+            shift = torch.tensor([bounds[k] for k in searching.tolist()], device=latents.device)
+            stop = (
+                (current < options.stop_probability)
+                | (initial[searching] - current > options.stop_difference)
+                | (shift <= -options.stop_shift)
+                | (change > allowed[searching])
+            )
+            if options.stop_turning:
+                stop |= current > last
+            searching, last = searching[~stop], current[~stop]
+            if not len(searching):
+                return bounds
+            for k in searching.tolist():
+                bounds[k] = bounds[k] - options.step + math.floor(bounds[k] / 10)
+            shifts = torch.tensor([bounds[k] for k in searching.tolist()], dtype=torch.float64)
+            shifted, current = self.decode_shifted(latents, gradient, searching, shifts, target, present)
