@@ -80,7 +80,9 @@ def main() -> None:
     real = read_real(given.nih, "test", small=False)
     films = torch.from_numpy(real.films).unsqueeze(1).float() / 255.0
     given.out.mkdir(parents=True, exist_ok=True)
-    draw_structures(films[:: max(len(films) // 6, 1)][:6], bundle.segmenter(films)[::3][:6], given.out / "structures.jpg")
+    draw_structures(
+        films[:: max(len(films) // 6, 1)][:6], bundle.segmenter(films)[::3][:6], given.out / "structures.jpg"
+    )
     lines = []
     panels = choose(films, real.patients, bundle.classifier, PANELS)
     for number, (index, finding, present) in enumerate(panels, 1):
@@ -100,16 +102,18 @@ def main() -> None:
             title=f"NIH {Path(real.names[index]).stem} {verb} {finding} ({given.method})",
             lines=[";  ".join(said)],
         )
-        name = f"{number:02d}-{Path(real.names[index]).stem}-{intervention.task}-{finding.lower().replace(' ', '-')}.jpg"
+        name = (
+            f"{number:02d}-{Path(real.names[index]).stem}-{intervention.task}-{finding.lower().replace(' ', '-')}.jpg"
+        )
         Image.fromarray(panel).save(given.out / name, quality=QUALITY)
         lines.append(f"![NIH film {Path(real.names[index]).stem} {verb} {finding}; {'; '.join(said)}]({name})\n")
         print(number, name, said, flush=True)
     text = f"""# Gallery
 
 Real films (NIH ChestX-ray14, Wang et al., CVPR 2017) of patients that no part of the demo bundle was trained
-on, edited by `{given.method}` with that bundle. Nothing was picked by its result: tasks and patients in turn, films in the
-order of their names, each where the classifier does not see the target yet. Made by `benchmarks/gallery.py`;
-{describe_run()}. Synthetic; not for clinical use.
+on, edited by `{given.method}` with that bundle. Nothing was picked by its result: tasks and patients in turn,
+films in the order of their names, each where the classifier does not see the target yet.
+Made by `benchmarks/gallery.py`; {describe_run()}. Synthetic; not for clinical use.
 
 The segmenter's structures on real films, bones in green (no reference exists for these films):
 

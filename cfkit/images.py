@@ -52,10 +52,7 @@ class Film:
     @property
     def square(self) -> tuple[slice, slice]:
         """The working square: the largest centred one."""
-        height, width = self.shown.shape
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return slice(top, top + side), slice(left, left + side)
+        return centred_square(self.shown.shape)
 
     def working(self, size: int) -> Tensor:
         """The working square at a bundle's size, (1, size, size) float32 in [0, 1]."""
@@ -116,6 +113,42 @@ def read_film(source: str | Path, *, any_shape: bool = False) -> Film:
     if film.shown.max() == film.shown.min():
         raise UserError(f"{path}: every pixel has the same value; it holds no film")
     return film
+
+
+def read_mask(source: str | Path, size: int) -> Tensor:
+    """A mask from a picture: white is 1, on the largest centred square, as films are taken.
+
+    Args:
+        source: A PNG, JPEG or TIFF file of a film's own shape, or a square one.
+        size: Side of the result in pixels.
+
+    Returns:
+        (1, size, size) float32 in [0, 1].
+
+    Raises:
+        UserError: The file is missing or no image.
+    """
+    path = Path(source)
+    try:
+        with Image.open(path) as image:
+            check_size(path, *image.size)
+            grey = np.asarray(image.convert("L"), np.float32) / 255.0
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; check the path of the mask") from None
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise UserError(f"{path}: not a readable mask ({_one_line(error)}); give a PNG") from None
+    square = torch.from_numpy(np.ascontiguousarray(grey[centred_square(grey.shape)]))[None, None]
+    return F.interpolate(square, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def centred_square(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The largest centred square of a picture (H, W)."""
+    height, width = shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return slice(top, top + side), slice(left, left + side)
 
 
 def check_size(path: Path, width: int, height: int) -> None:

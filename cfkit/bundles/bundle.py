@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 import torch
@@ -22,6 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from .text_to_image import RadEditParts
 
 PARTS = ("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit")
 EMBEDDED = ("demo",)
@@ -156,9 +159,22 @@ class Bundle:
         return self._load("clip")
 
     @cached_property
-    def radedit(self) -> Any:
-        """RadEdit's own text-conditional parts."""
-        return self._load("radedit")
+    def radedit(self) -> RadEditParts | None:
+        """RadEdit's own text-conditional denoiser, text encoder, autoencoder and schedule."""
+        declared = self.config.get("parts", {}).get("radedit")
+        if declared is None:
+            return None
+        from diffusers import DDIMScheduler
+
+        from .text_to_image import RadEditParts
+
+        if "folder" in declared:
+            from .radedit import load_radedit
+
+            return load_radedit(self.folder / declared["folder"], self.device)
+        module: Any = self._load("radedit")
+        schedule = DDIMScheduler.from_config(dict(declared["schedule"]))
+        return RadEditParts(module.denoiser, module.text_encoder, self.autoencoder, schedule)
 
     @cached_property
     def features(self) -> Callable[[Tensor], Tensor] | None:
@@ -237,14 +253,22 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
 
         return CheffAutoencoder(AutoencoderKL(**config))
 
+    def text_to_image(width: int, unet: dict[str, Any]) -> nn.Module:
+        from diffusers import UNet2DConditionModel
+
+        from .text_to_image import TextDenoiser, TextToImage, WordContext
+
+        return TextToImage(TextDenoiser(UNet2DConditionModel(**unet)), WordContext(width))
+
     kinds: dict[str, Callable[..., nn.Module]] = {
         "unet2d": unet2d,
         "cheff-autoencoder": cheff_autoencoder,
         "demo-autoencoder": networks.Autoencoder,
-        "demo-classifier": networks.ResidualClassifier,
+        "demo-classifier": networks.SmoothClassifier,
         "demo-judge": networks.ConvNextClassifier,
         "demo-segmenter": networks.Segmenter,
         "demo-clip": networks.Clip,
+        "demo-text-to-image": text_to_image,
     }
     if kind not in kinds:
         raise UserError(unknown("class of part", kind, kinds))

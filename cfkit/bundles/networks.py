@@ -74,8 +74,28 @@ class ResidualBlock(nn.Module):
         return F.silu(self.norm2(self.conv2(h)) + self.skip(x))
 
 
-class ResidualClassifier(nn.Module):
-    """The guidance classifier: a small ResNet with smooth activations, at 128 px."""
+class SmoothBlock(nn.Module):
+    """As `ResidualBlock`, with group norm and mean pooling: its gradient depends on one film alone."""
+
+    def __init__(self, inward: int, outward: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(inward, outward, 3, 1, 1, bias=False)
+        self.norm1 = nn.GroupNorm(8, outward)
+        self.conv2 = nn.Conv2d(outward, outward, 3, 1, 1, bias=False)
+        self.norm2 = nn.GroupNorm(8, outward)
+        same = stride == 1 and inward == outward
+        self.skip = nn.Identity() if same else nn.Conv2d(inward, outward, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride)
+        h = F.silu(self.norm1(self.conv1(x)))
+        return F.silu(self.norm2(self.conv2(h)) + self.skip(x))
+
+
+class SmoothClassifier(nn.Module):
+    """The guidance classifier: a small ResNet at 128 px whose input gradients an editor follows."""
 
     def __init__(
         self, findings: tuple[str, ...] = FINDINGS, widths: tuple[int, ...] = (24, 48, 96, 160), size: int = 128
@@ -83,6 +103,29 @@ class ResidualClassifier(nn.Module):
         super().__init__()
         self.config = {"findings": list(findings), "widths": list(widths), "size": size}
         self.findings, self.size = tuple(findings), size
+        stem = nn.Conv2d(4, widths[0], 3, 1, 1, bias=False)
+        self.stem = nn.Sequential(stem, nn.GroupNorm(8, widths[0]), nn.SiLU())
+        self.blocks = nn.Sequential(
+            *(
+                block
+                for i, w in enumerate(widths)
+                for block in (SmoothBlock(widths[max(i - 1, 0)], w, 1 if i == 0 else 2), SmoothBlock(w, w, 1))
+            )
+        )
+        self.head = nn.Linear(widths[-1], len(findings))
+
+    def forward(self, films: Tensor) -> Tensor:
+        maps = self.blocks(self.stem(F.pixel_unshuffle(_at(films, self.size), 2)))
+        logits: Tensor = self.head(maps.mean(dim=(2, 3)))
+        return logits
+
+
+class Tower(nn.Module):
+    """The image tower of the CLIP-style model: a small ResNet with smooth activations."""
+
+    def __init__(self, outward: int, widths: tuple[int, ...], size: int):
+        super().__init__()
+        self.size = size
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.SiLU())
         self.blocks = nn.Sequential(
             *(
@@ -91,7 +134,7 @@ class ResidualClassifier(nn.Module):
                 for block in (ResidualBlock(widths[max(i - 1, 0)], w, 1 if i == 0 else 2), ResidualBlock(w, w, 1))
             )
         )
-        self.head = nn.Linear(widths[-1], len(findings))
+        self.head = nn.Linear(widths[-1], outward)
 
     def pooled(self, films: Tensor) -> Tensor:
         """Features (N, C): mean over the last map."""
@@ -99,8 +142,8 @@ class ResidualClassifier(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def forward(self, films: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.pooled(films))
-        return logits
+        features: Tensor = self.head(self.pooled(films))
+        return features
 
 
 class ConvNextBlock(nn.Module):
@@ -178,7 +221,7 @@ class Segmenter(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """Prompts to features: words of a fixed vocabulary, one self-attention layer, the mean."""
+    """Prompts to features: words of a fixed vocabulary and one self-attention layer."""
 
     def __init__(self, vocabulary: tuple[str, ...], width: int):
         super().__init__()
@@ -196,13 +239,12 @@ class WordEncoder(nn.Module):
                 row[k] = self.vocabulary.get(word, len(self.vocabulary) + 1)
         return rows
 
-    def forward(self, prompts: list[str]) -> Tensor:
+    def forward(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, 16, D), and which of them are words, (N, 16) bool."""
         tokens = self.tokenize(prompts).to(self.position.device)
-        padding = tokens == 0
-        hidden = self.layer(self.embedding(tokens) + self.position, src_key_padding_mask=padding)
-        kept = (~padding).unsqueeze(-1).to(hidden.dtype)
-        mean: Tensor = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1.0)
-        return mean
+        words = tokens != 0
+        hidden: Tensor = self.layer(self.embedding(tokens) + self.position, src_key_padding_mask=~words)
+        return hidden, words
 
 
 VOCABULARY = (
@@ -225,8 +267,7 @@ class Clip(nn.Module):
     ):
         super().__init__()
         self.config = {"width": width, "widths": list(widths), "size": size, "vocabulary": list(vocabulary)}
-        self.tower = ResidualClassifier(("feature",), widths, size)
-        self.tower.head = nn.Linear(widths[-1], width)
+        self.tower = Tower(width, widths, size)
         self.words = WordEncoder(tuple(vocabulary), width)
         self.text_head = nn.Linear(width, width)
         self.logit_scale = nn.Parameter(torch.tensor(2.3))
@@ -241,4 +282,7 @@ class Clip(nn.Module):
 
     def text_features(self, prompts: list[str]) -> Tensor:
         """Normalised features (N, D) of N prompts."""
-        return F.normalize(self.text_head(self.words(prompts)), dim=-1)
+        hidden, words = self.words(prompts)
+        kept = words.unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1.0)
+        return F.normalize(self.text_head(mean), dim=-1)

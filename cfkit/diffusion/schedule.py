@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -65,3 +66,29 @@ def ddim_grid(alphas_cumprod: Tensor, num_inference_steps: int, *, release: bool
         timesteps = timesteps[:num_inference_steps]
     alphas = [float(alphas_cumprod[t]) for t in timesteps]
     return Grid(tuple(timesteps), tuple(alphas), (float(alphas_cumprod[0]), *alphas[:-1]))
+
+
+def scheduler_grid(schedule: Any, num_inference_steps: int) -> Grid:
+    """The grid of a diffusers scheduler, with the spacing and the final alpha-bar of its own configuration.
+
+    A step leads to the scheduler's own next timestep, whether or not S divides T.
+
+    Args:
+        schedule: A diffusers scheduler of the DDIM family.
+        num_inference_steps: S, from 1 to T.
+
+    Raises:
+        UserError: S is out of range.
+    """
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(schedule.config)
+    total = len(scheduler.alphas_cumprod)
+    if not 1 <= num_inference_steps <= total:
+        raise UserError(f"num_inference_steps: {num_inference_steps} is not between 1 and {total}")
+    scheduler.set_timesteps(num_inference_steps)
+    timesteps = tuple(reversed([int(t) for t in scheduler.timesteps]))
+    if timesteps[-1] >= total:  # the offset of a leading grid that takes every timestep
+        raise UserError(f"num_inference_steps: {num_inference_steps} leads past timestep {total - 1}; take fewer")
+    alphas = tuple(float(scheduler.alphas_cumprod[t]) for t in timesteps)
+    return Grid(timesteps, alphas, (float(scheduler.final_alpha_cumprod), *alphas[:-1]))

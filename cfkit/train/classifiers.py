@@ -1,4 +1,4 @@
-"""Trains the guidance classifier, the judge, the CLIP-style model and the segmenter."""
+"""Trains the judge, the CLIP-style model and the segmenter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bundles.networks import FINDINGS, Clip, ConvNextClassifier, ResidualClassifier, Segmenter
+from ..bundles.networks import FINDINGS, Clip, ConvNextClassifier, Segmenter
 from .loop import fit
 from .real import RealFilms
 
 SIZE = 128  # pixels: the classifiers see no more
-RADIUS = 0.012  # root mean square grey levels: a thin band of atelectasis is little more
 
 Report = Callable[[str], None]
 
@@ -103,43 +102,6 @@ def classification_loss(logits: Tensor, y: Tensor, is_real: Tensor) -> Tensor:
     weight = torch.where(is_real, 0.6, 1.0).unsqueeze(1) * torch.where(is_real.unsqueeze(1) & (y > 0), 3.0, 1.0)
     smooth = torch.where(is_real.unsqueeze(1), 0.1 + 0.8 * y, 0.01 + 0.98 * y)
     return F.binary_cross_entropy_with_logits(logits, smooth, weight)
-
-
-def perturb(module: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int = 1) -> Tensor:
-    """Smooth adversarial films: `steps` of ascent, `radius` in root mean square grey levels.
-
-    A classifier hardened against them has gradients along the finding rather than along noise
-    (Tsipras et al., ICLR 2019), which is what an editor follows.
-    """
-    delta = torch.zeros_like(x[:, :, ::4, ::4])
-    for _ in range(steps):
-        delta.requires_grad_(True)
-        spread = F.interpolate(delta, size=x.shape[-2:], mode="bicubic")
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = module(x + spread).float()
-        loss = F.binary_cross_entropy_with_logits(logits, y, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, delta)
-        norm = gradient.pow(2).mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-12
-        delta = (delta + (2.0 * radius / (steps + 1)) * gradient / norm).detach()
-    return (x + F.interpolate(delta, size=x.shape[-2:], mode="bicubic")).clamp(0.0, 1.0)
-
-
-def train_classifier(films: Films, *, path: Path, steps: int = 1900, report: Report = print) -> ResidualClassifier:
-    """The guidance classifier, hardened on perturbed films."""
-    torch.manual_seed(1)
-
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
-        x, y, is_real = draw_batch(films, 6, 16, generator)
-        radius = RADIUS * float(torch.rand(1, generator=generator))
-        module.eval()
-        virtual = ~is_real  # films at 64 px are blurred and noisy enough
-        x = torch.cat([perturb(module, x[virtual], y[virtual], radius), x[is_real]])
-        module.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = module(x).float()
-        return classification_loss(logits, y, is_real)
-
-    return fit(ResidualClassifier(), loss, steps=steps, path=path, lr=2e-3, weight_decay=0.02, seed=1, report=report)  # type: ignore[return-value]
 
 
 def train_judge(films: Films, *, path: Path, steps: int = 1500, report: Report = print) -> ConvNextClassifier:

@@ -22,6 +22,7 @@ class OursOptions:
         0.0, "Share of the noisiest steps left out of inversion and passes; 0 in the paper.", minimum=0.0, maximum=0.95
     )
     lr: float = option(2e-5, "Learning rate.", minimum=0.0, maximum=1.0)
+    lr_decay: Literal["none", "cosine"] = option("none", "How the learning rate falls over all steps of all passes.")
     optimizer: Literal["adamw", "adam"] = option("adamw", "Optimiser of the trained layers.")
     layers: Literal["attention", "residual", "residual+attention", "attention+input", "all"] = option(
         "attention", "Layers of the denoiser that are trained for each film."
@@ -50,15 +51,27 @@ class OursOptions:
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
-            **{"epochs": 2, "num_inference_steps": 50, "skip": 0.0, "lr": 2e-5, "optimizer": "adamw"},
-            **{"layers": "attention", "bone_mask": True, "blending": "noise", "inversion_iterations": 0},
+            **{"epochs": 2, "num_inference_steps": 50, "skip": 0.0, "lr": 2e-5, "lr_decay": "none"},
+            **{
+                "optimizer": "adamw",
+                "layers": "attention",
+                "bone_mask": True,
+                "blending": "noise",
+                "inversion_iterations": 0,
+            },
             **{"classification": "bce", "classification_weight": 1.0, "anchor_weight": 0.0},
             **{"reconstruction": "image", "reconstruction_weight": 1.0},
             **{"release_grid": False, "restore_detail": False},
         },
         "released": {
-            **{"epochs": 3, "num_inference_steps": 50, "skip": 0.0, "lr": 1e-5, "optimizer": "adam"},
-            **{"layers": "attention+input", "bone_mask": True, "blending": "noise", "inversion_iterations": 0},
+            **{"epochs": 3, "num_inference_steps": 50, "skip": 0.0, "lr": 1e-5, "lr_decay": "none"},
+            **{
+                "optimizer": "adam",
+                "layers": "attention+input",
+                "bone_mask": True,
+                "blending": "noise",
+                "inversion_iterations": 0,
+            },
             **{"classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5, "anchor_weight": 0.01},
             **{"reconstruction": "latent", "reconstruction_weight": 0.1},
             **{"release_grid": True, "restore_detail": False},

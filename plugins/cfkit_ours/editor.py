@@ -6,6 +6,7 @@ no other weight gets a gradient, and no graph outlives its step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,7 +149,9 @@ class OursEditor:
         with torch.no_grad():
             roundtrip = self.autoencoder.decode(source).clamp(0.0, 1.0)
             factual = Factual(source, images, roundtrip, self.classifier(roundtrip))
-        passes, losses = [], []
+        steps = options.epochs * len(self.grid)
+        passes: list[Tensor] = []
+        losses: list[Tensor] = []
         for _ in range(options.epochs):
             x = start
             for step, (timestep, alpha, alpha_prev) in enumerate(self.grid.down()):
@@ -162,6 +165,8 @@ class OursEditor:
                     gradients = torch.autograd.grad(terms[:, 0].sum(), parameters)
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.grad = gradient
+                if options.lr_decay == "cosine":
+                    optimizer.param_groups[0]["lr"] = options.lr * (0.5 + 0.5 * math.cos(math.pi * len(losses) / steps))
                 optimizer.step()
                 x = x.detach()
                 losses.append(terms.detach())

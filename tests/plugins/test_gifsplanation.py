@@ -90,7 +90,9 @@ def test_adding_is_the_mirror_of_removing(golden_editor, numbers):
     other = GifsplanationEditor(mirrored, golden_editor.options)
     with torch.no_grad():
         removing = golden_editor.search(
-            *golden_editor.gradient(images, target, torch.zeros(3, dtype=torch.bool)), target, torch.zeros(3, dtype=torch.bool)
+            *golden_editor.gradient(images, target, torch.zeros(3, dtype=torch.bool)),
+            target,
+            torch.zeros(3, dtype=torch.bool),
         )
         adding = other.search(
             *other.gradient(images, target, torch.ones(3, dtype=torch.bool)), target, torch.ones(3, dtype=torch.bool)
@@ -145,7 +147,9 @@ def test_devices_do_not_mix_forward_or_backward():
     target = torch.zeros(2, dtype=torch.long, device="meta")
     present = torch.zeros(2, dtype=torch.bool, device="meta")
     latents, gradient = editor.gradient(images, target, present)
-    frames, predictions = editor.decode_shifted(latents, gradient, torch.zeros(5, dtype=torch.long, device="meta"), torch.zeros(5), target, present)
+    frames, predictions = editor.decode_shifted(
+        latents, gradient, torch.zeros(5, dtype=torch.long, device="meta"), torch.zeros(5), target, present
+    )
     assert frames.device.type == predictions.device.type == "meta"
 
 

@@ -1,0 +1,113 @@
+"""Trains the classifier that guides edits, on exact counterfactual pairs.
+
+An editor follows a classifier's gradient, so the gradient is trained too: between a virtual
+patient's film without a finding and the same film with it, the logit rises evenly, and its gradient
+points from the one to the other (gradient supervision: Teney et al., ECCV 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bundles.networks import FINDINGS, SmoothClassifier
+from .classifiers import SIZE, Films, augment, classification_loss
+from .loop import fit
+
+PAIRS, REALS, SHARPS, QUADRUPLETS = 18, 10, 4, 4  # films of each kind in a batch
+SLOPE = 8.0  # rise of the logit from the film without to the film with a finding
+
+
+def train_classifier(
+    films: Films, *, path: Path, steps: int = 1600, report: Callable[[str], None] = print
+) -> SmoothClassifier:
+    """The guidance classifier."""
+    torch.manual_seed(1)
+
+    def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
+        return pair_loss(module, films, generator) + label_loss(module, films, generator)
+
+    return fit(SmoothClassifier(), loss, steps=steps, path=path, lr=2e-3, weight_decay=0.02, seed=1, report=report)  # type: ignore[return-value]
+
+
+def pair_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Tensor:
+    """On the way between the films of a pair, x_0 + a (x_1 - x_0), and a little beyond its end.
+
+    Three terms: the finding's logit is `SLOPE` (a - 1/2), held at its ends beyond them; the other
+    findings are absent; and the gradient of the logit, at 64 px, has the direction of x_1 - x_0.
+    """
+    rows = torch.arange(PAIRS)
+    finding = rows % len(FINDINGS)
+    chosen = films.virtual[torch.randint(len(films.virtual), (PAIRS,), generator=generator)].float() / 255.0
+    without, with_it = augment_pair(chosen[:, :1], chosen[rows, 1 + finding].unsqueeze(1), generator)
+    change = with_it - without
+    u = torch.rand(PAIRS, generator=generator) * 1.6 - 0.3  # both ends are drawn often
+    share = u.clamp(0.0, 1.0)
+    beyond = torch.where(u > 1.0, 1.0 + (u - 1.0) / 0.6 * torch.rand(PAIRS, generator=generator), share)
+    x = (without + beyond.view(-1, 1, 1, 1) * change + draw_disturbance(PAIRS, generator)).clamp(0.0, 1.0)
+    x.requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = module(x).float()
+    own = logits[rows, finding]
+    path = F.smooth_l1_loss(own, SLOPE * (share - 0.5))
+    others = F.softplus(logits)[F.one_hot(finding, len(FINDINGS)) == 0].mean()
+    (gradient,) = torch.autograd.grad(own.sum(), x, create_graph=True)
+    aligned = F.cosine_similarity(F.avg_pool2d(gradient, 2).flatten(1), F.avg_pool2d(change, 2).flatten(1))
+    return 0.5 * path + 0.3 * others + (1.0 - aligned).mean()
+
+
+def label_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Tensor:
+    """Cross-entropy on real films and on virtual ones, both with every augmentation."""
+    assert films.sharp is not None
+    real = torch.randint(len(films.real.films), (REALS,), generator=generator)
+    sharp = torch.randint(len(films.sharp.films), (SHARPS,), generator=generator)
+    small = torch.from_numpy(films.real.films)[real].float().unsqueeze(1) / 255.0
+    large = torch.from_numpy(films.sharp.films)[sharp].float().unsqueeze(1) / 255.0
+    resized = [
+        F.interpolate(small, size=(SIZE, SIZE), mode="bilinear"),
+        F.interpolate(large, size=(SIZE, SIZE), mode="bilinear", antialias=True),
+    ]
+    x_real = augment(torch.cat(resized), generator)
+    y_real = torch.cat([torch.from_numpy(films.real.findings)[real], torch.from_numpy(films.sharp.findings)[sharp]])
+    patients = torch.randint(len(films.virtual), (QUADRUPLETS,), generator=generator)
+    x_virtual = augment(films.virtual[patients].flatten(0, 1).float().unsqueeze(1) / 255.0, generator)
+    y_virtual = torch.cat([torch.zeros(1, 3), torch.eye(3)]).repeat(QUADRUPLETS, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = module(torch.cat([x_real, x_virtual])).float()
+    return classification_loss(logits, torch.cat([y_real, y_virtual]), torch.arange(len(logits)) < len(x_real))
+
+
+def augment_pair(without: Tensor, with_it: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same framing, gamma and contrast for both films of a pair, (N, 1, H, W) each."""
+    n = len(without)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    x = torch.cat([without, with_it], dim=1)
+    angle, scale = uniform(-0.1, 0.1), uniform(0.88, 1.12)
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    affine = torch.stack(
+        [torch.stack([cos, -sin, uniform(-0.08, 0.08)], 1), torch.stack([sin, cos, uniform(-0.08, 0.08)], 1)], 1
+    )
+    x = F.grid_sample(x, F.affine_grid(affine, list(x.shape), align_corners=False), align_corners=False)
+    x = x.clamp(1e-4, 1.0) ** uniform(0.75, 1.35).view(-1, 1, 1, 1)
+    x = (x - 0.5) * uniform(0.75, 1.15).view(-1, 1, 1, 1) + 0.5 + uniform(-0.1, 0.1).view(-1, 1, 1, 1)
+    x = x.clamp(0.0, 1.0)
+    return x[:, :1], x[:, 1:]
+
+
+def draw_disturbance(count: int, generator: torch.Generator) -> Tensor:
+    """Errors such as a denoiser's predicted clean film has, at several scales, (N, 1, SIZE, SIZE)."""
+    out = torch.zeros(count, 1, SIZE, SIZE)
+    for side in (8, 16, 32, 64):
+        smooth = F.interpolate(
+            torch.randn(count, 1, side, side, generator=generator), size=(SIZE, SIZE), mode="bicubic"
+        )
+        out = out + smooth * (torch.rand(count, 1, 1, 1, generator=generator) * 0.02)
+    grain = torch.randn(count, 1, SIZE, SIZE, generator=generator)
+    return out + grain * torch.rand(count, 1, 1, 1, generator=generator) * 0.02

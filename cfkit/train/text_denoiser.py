@@ -1,0 +1,144 @@
+"""Trains the demo bundle's text-conditional denoiser and its text encoder, for RadEdit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bundles.bundle import build_part
+from ..bundles.cheff import Denoiser
+from ..bundles.networks import FINDINGS
+from ..bundles.text_to_image import TextToImage
+from ..data.virtual.patient import draw_patient
+from .loop import fit
+
+SCHEDULE = {
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "num_train_timesteps": 1000,
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+    "set_alpha_to_one": True,
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+}
+WIDTH = 96
+UNET: dict[str, Any] = {
+    "in_channels": 8,
+    "out_channels": 8,
+    "block_out_channels": [64, 128, 192],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "attention_head_dim": [2, 4, 6],  # heads a level
+    "cross_attention_dim": WIDTH,
+    "norm_num_groups": 16,
+}
+BATCH, REAL_SHARE, WITHOUT_PROMPT = 32, 0.3, 0.15
+SEVERITIES = ("mild", "moderate", "severe")
+
+
+def start_from(module: TextToImage, denoiser: Denoiser) -> None:
+    """Takes over what the unconditional denoiser has learnt: every layer of the same name and shape."""
+    target = module.denoiser.unet.state_dict()
+    known = denoiser.unet.state_dict()
+    shared = {name: value for name, value in known.items() if name in target and target[name].shape == value.shape}
+    module.denoiser.unet.load_state_dict({**target, **shared})
+
+
+def virtual_prompts(seed: int, variant: int) -> tuple[list[str], list[str]]:
+    """Prompts that are true of a virtual patient's film: of what is there, and of what is not.
+
+    Args:
+        seed: The patient.
+        variant: 0 for the film without a finding, 1 to 3 for those with one.
+
+    >>> virtual_prompts(0, 0)
+    ([], ['No apparent Atelectasis', 'No apparent Cardiomegaly', 'No apparent Pleural Effusion'])
+    """
+    absent = [f"No apparent {f}" for k, f in enumerate(FINDINGS, 1) if k != variant]
+    if variant == 0:
+        return [], absent
+    disease = draw_patient(seed).diseases[variant - 1]
+    severity = SEVERITIES[min(int(disease.severity * 3), 2)]
+    side = {"both": "bilateral"}.get(disease.side, disease.side)
+    present = [f"Present {disease.finding}", f"Present {severity} {disease.finding}"]
+    if side:
+        present += [f"Present {side} {disease.finding}", f"Present {severity} {side} {disease.finding}"]
+    return present, absent
+
+
+def real_prompts(findings: np.ndarray) -> tuple[list[str], list[str]]:
+    """Prompts that are true of a real film with labels (3,)."""
+    present = [f"Present {f}" for f, there in zip(FINDINGS, findings, strict=True) if there > 0.5]
+    return present, [f"No apparent {f}" for f, there in zip(FINDINGS, findings, strict=True) if there <= 0.5]
+
+
+def draw_prompt(prompts: tuple[list[str], list[str]], generator: torch.Generator) -> str:
+    """One of a film's prompts: mostly what is there, the plain form as often as all the others."""
+    present, absent = prompts
+
+    def uniform() -> float:
+        return float(torch.rand(1, generator=generator))
+
+    if uniform() < WITHOUT_PROMPT:
+        return ""
+    chosen = present if present and (not absent or uniform() < 0.85) else absent
+    if chosen is present and uniform() < 0.5:
+        return present[0]
+    return chosen[int(uniform() * len(chosen))]
+
+
+def train_text_denoiser(
+    virtual: Tensor,
+    real: Tensor,
+    virtual_texts: Sequence[tuple[list[str], list[str]]],
+    real_texts: Sequence[tuple[list[str], list[str]]],
+    start: Denoiser,
+    *,
+    path: Path,
+    steps: int = 1800,
+    report: Callable[[str], None] = print,
+) -> TextToImage:
+    """Denoising with true prompts, one in seven left out, so that guidance has both.
+
+    Args:
+        virtual: Latents of virtual films, (N, C, h, w) float16.
+        real: Latents of real films.
+        virtual_texts: Prompts of each, as from `virtual_prompts`.
+        real_texts: The same of the real films.
+        start: The unconditional denoiser, whose convolutions are the starting point.
+    """
+    torch.manual_seed(6)
+    alphas = DDIMScheduler.from_config(SCHEDULE).alphas_cumprod
+    reals = round(BATCH * REAL_SHARE)
+
+    def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, TextToImage)
+        chosen = torch.randint(len(virtual), (BATCH - reals,), generator=generator)
+        chosen_real = torch.randint(len(real), (reals,), generator=generator)
+        clean = torch.cat([virtual[chosen], real[chosen_real]]).float()
+        texts = [virtual_texts[k] for k in chosen.tolist()] + [real_texts[k] for k in chosen_real.tolist()]
+        prompts = [draw_prompt(text, generator) for text in texts]
+        noise = torch.randn(clean.shape, generator=generator)
+        u = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) / BATCH  # a bin a film: less variance
+        timesteps = (u * 1000).long()[torch.randperm(BATCH, generator=generator)]
+        alpha = alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        context = module.text_encoder(prompts)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = module.denoiser(noisy, timesteps, context)
+        return F.mse_loss(predicted.float(), noise)
+
+    module = build_part("demo-text-to-image", {"width": WIDTH, "unet": UNET})
+    assert isinstance(module, TextToImage)
+    start_from(module, start)
+    return fit(module, loss, steps=steps, path=path, lr=6e-4, average=0.998, seed=6, report=report)  # type: ignore[return-value]
