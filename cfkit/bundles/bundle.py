@@ -121,12 +121,12 @@ class Bundle:
     @cached_property
     def autoencoder(self) -> Any:
         """`encode(images) -> latents (N, C, h, w)` and `decode(latents) -> images`."""
-        return self._load("autoencoder")
+        return self.module("autoencoder")
 
     @cached_property
     def denoiser(self) -> Any:
         """`denoiser(latents, timesteps) -> predicted noise`."""
-        return self._load("denoiser")
+        return self.module("denoiser")
 
     @cached_property
     def schedule(self) -> Any:
@@ -141,22 +141,22 @@ class Bundle:
     @cached_property
     def classifier(self) -> Any:
         """`classifier(images) -> logits (N, K)`, with `classifier.findings`."""
-        return self._load("classifier")
+        return self.module("classifier")
 
     @cached_property
     def judge(self) -> Any:
         """As `classifier`; another architecture, other patients, never seen by an editor."""
-        return self._load("judge")
+        return self.module("judge")
 
     @cached_property
     def segmenter(self) -> Any:
         """`segmenter(images) -> probabilities (N, 14, H, W)`, in the ChestX-Det order."""
-        return self._load("segmenter")
+        return self.module("segmenter")
 
     @cached_property
     def clip(self) -> Any:
         """`image_features(images)` and `text_features(prompts)`, normalised."""
-        return self._load("clip")
+        return self.module("clip")
 
     @cached_property
     def radedit(self) -> RadEditParts | None:
@@ -172,7 +172,7 @@ class Bundle:
             from .radedit import load_radedit
 
             return load_radedit(self.folder / declared["folder"], self.device)
-        module: Any = self._load("radedit")
+        module: Any = self.module("radedit")
         schedule = DDIMScheduler.from_config(dict(declared["schedule"]))
         return RadEditParts(module.denoiser, module.text_encoder, self.autoencoder, schedule)
 
@@ -208,7 +208,12 @@ class Bundle:
                 out.append(f"{part} ({declared['file']})")
         return out
 
-    def _load(self, part: str) -> nn.Module | None:
+    def module(self, part: str) -> nn.Module | None:
+        """What a part is stored as, loaded and checked against its hash; None where it is not declared.
+
+        Raises:
+            UserError: Its file is missing, damaged or fits no such part.
+        """
         declared = self.config.get("parts", {}).get(part)
         if declared is None:
             return None

@@ -96,7 +96,13 @@ def _load_diffusers(kind: Any, folder: Path, owner: str) -> Any:
     _expect(folder / "config.json", owner)
     _expect(folder / "diffusion_pytorch_model.safetensors", owner)
     try:
-        return kind.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32)
+        return kind.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            low_cpu_mem_usage=False,  # what it saves is little, and it would want accelerate
+        )
     except Exception as error:  # diffusers raises many kinds for a config or a file that does not fit
         line = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: does not load as {kind.__name__} ({line}); copy it again from {owner}") from None
@@ -116,7 +122,11 @@ def load_text_encoder(folder: Path) -> BertContext:
     except ImportError:
         raise UserError('RadEdit\'s text encoder needs transformers; pip install "cfkit[radedit]"') from None
     known = set(BertConfig().to_dict()) - {"architectures", "auto_map", "model_type", "transformers_version"}
-    bert = BertModel(BertConfig(**{k: v for k, v in config.items() if k in known}), add_pooling_layer=False)
+    try:
+        bert = BertModel(BertConfig(**{k: v for k, v in config.items() if k in known}), add_pooling_layer=False)
+    except (TypeError, ValueError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise UserError(f"{folder / 'config.json'}: no configuration of a BERT ({line})") from None
     weights = _read_weights(folder, owner)
     state = {
         name.removeprefix("bert."): value for name, value in weights.items() if name.startswith("bert.")

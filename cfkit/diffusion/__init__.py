@@ -2,7 +2,7 @@
 
 from .blending import add_noise, blend, draw_noise
 from .ddim import ddim_step, denoise, invert
-from .ddpm import guide, innovation, noisy_path, posterior_mean
+from .ddpm import guide, noisy_path, posterior_mean
 from .per_film import per_film, trained_layers
 from .schedule import Grid, ddim_grid, scheduler_grid
 
@@ -15,7 +15,6 @@ __all__ = [
     "denoise",
     "draw_noise",
     "guide",
-    "innovation",
     "invert",
     "noisy_path",
     "per_film",

@@ -1,8 +1,10 @@
 """Edit-friendly DDPM inversion (Huberman-Spiegelglas et al., CVPR 2024) and its replay.
 
 A path of latents, each noised independently of the others, is read as if a DDPM sampler had drawn
-it: `innovation` is what the sampler's noise must have been at a step. Replayed with another
-prediction of the noise, the innovations keep the film's structure.
+it: what a step adds to its `posterior_mean`, eta sqrt(var) z_t, is its innovation. Replayed with
+another prediction of the noise, the innovations keep the film's structure. An innovation is a
+difference and nothing is divided by the variance, which is zero at the last step: there it is the
+error of the prediction, and a path replayed as it was made ends where it began.
 """
 
 from __future__ import annotations
@@ -48,23 +50,6 @@ def posterior_mean(x: Tensor, noise: Tensor, alpha: float, alpha_prev: float, et
     towards_x = max(1.0 - alpha_prev - eta**2 * variance, 0.0)  # rounding may take it below 0
     mean: Tensor = alpha_prev**0.5 * clean + towards_x**0.5 * noise
     return mean
-
-
-def innovation(x_prev: Tensor, x: Tensor, noise: Tensor, alpha: float, alpha_prev: float, eta: float) -> Tensor:
-    """What a step adds to its mean: eta sqrt(var) z_t, without dividing by a variance that may be zero.
-
-    At the last step, whose variance is zero, it is the error of the prediction: replayed with the
-    prediction it was made with, a path ends where it began, and no step is undefined.
-
-    Args:
-        x_prev: Latents below x on the path, (N, C, h, w).
-        x: Latents at `alpha`, same shape.
-        noise: Noise predicted at x.
-        alpha: alpha-bar of x.
-        alpha_prev: alpha-bar of x_prev.
-        eta: As in `posterior_mean`.
-    """
-    return x_prev - posterior_mean(x, noise, alpha, alpha_prev, eta)
 
 
 def guide(unconditional: Tensor, conditional: Tensor, scale: float, where: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from torch import nn
 from ..bundles.bundle import load_bundle
 from ..bundles.cheff import Denoiser
 from ..bundles.networks import Autoencoder
-from ..errors import UserError
+from ..errors import UserError, unknown
 from ..images import write_beside
-from . import autoencoder, classifiers, denoiser
+from . import autoencoder, classifiers, denoiser, guidance, text_denoiser
 from .evaluate import evaluate, table
 from .films import SPLITS, read_split, render_split
 from .real import HELD_OUT, read_real
@@ -43,15 +43,32 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
 }
 
 
-def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report: Report = print) -> None:
-    """Runs every stage.
+def train_demo(
+    work: Path,
+    nih: Path,
+    out: Path,
+    *,
+    quick: bool = False,
+    only: Sequence[str] = (),
+    base: str | Path = "demo",
+    report: Report = print,
+) -> None:
+    """Runs every stage, writes the bundle and its model card.
 
     Args:
         work: Folder for rendered films and checkpoints; some 600 MB.
         nih: Folder of real films with `labels.csv`, `images/` and `images64/`.
         out: Folder of the bundle.
         quick: A few steps of everything, to prove that it runs.
+        only: Parts to train; the others are taken from `base`. All where empty.
+        base: A bundle.
+
+    Raises:
+        UserError: A folder or a part that is not there.
     """
+    for name in only:
+        if name not in CLASSES:
+            raise UserError(unknown("part", name, CLASSES))
     if not (nih / "labels.csv").is_file():
         raise UserError(f"--nih {nih}: holds no labels.csv; give the folder of NIH films")
     films, weights = work / "films", work / "weights"
@@ -60,9 +77,14 @@ def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report:
         render_split(split, films, report=report)
     few = {"steps": 2} if quick else {}
 
+    kept = load_bundle(base, device="cpu") if only else None
+
     def stage(name: str, make: Callable[[Path], nn.Module]) -> nn.Module:
-        """A trained part; from its checkpoint where that is complete."""
-        return make(weights / f"{name}.pt").eval().requires_grad_(False)
+        """A trained part; from its checkpoint where that is complete, or from `base`."""
+        module = kept.module(name) if kept is not None and name not in only else make(weights / f"{name}.pt")
+        if module is None:
+            raise UserError(f"--only: bundle '{base}' has no {name}; train it too")
+        return module.eval().requires_grad_(False)
 
     stack, masks = read_split("train", films)
     sharp = read_real(nih, "train", small=False)
@@ -77,15 +99,25 @@ def train_demo(work: Path, nih: Path, out: Path, *, quick: bool = False, report:
     )
     encoder = parts["autoencoder"]
     assert isinstance(encoder, Autoencoder)
-    latents = _latents(encoder, stack, sharp.films, work / "latents.npz", views=2 if quick else 32)
+    views = 2 if quick else 32
+    latents = _latents(encoder, stack, sharp.films, work / "latents.npz", views=views)
     parts["denoiser"] = stage(
         "denoiser", lambda path: denoiser.train_denoiser(latents[0], latents[1], path=path, report=report, **few)
+    )
+    start = parts["denoiser"]
+    assert isinstance(start, Denoiser)
+    texts = _texts(SPLITS["train"][1], sharp.findings, views=views)
+    parts["radedit"] = stage(
+        "radedit",
+        lambda path: text_denoiser.train_text_denoiser(
+            latents[0], latents[1], texts[0], texts[1], start, path=path, report=report, **few
+        ),
     )
     reduced = classifiers.reduce_films(stack)
     own = classifiers.Films(reduced, small["train"], sharp)
     other = classifiers.Films(classifiers.reduce_films(read_split("judge", films)[0]), small["judge"])
     parts["classifier"] = stage(
-        "classifier", lambda path: classifiers.train_classifier(own, path=path, report=report, **few)
+        "classifier", lambda path: guidance.train_classifier(own, path=path, report=report, **few)
     )
     parts["judge"] = stage("judge", lambda path: classifiers.train_judge(other, path=path, report=report, **few))
     parts["clip"] = stage("clip", lambda path: classifiers.train_clip(other, path=path, report=report, **few))
@@ -115,6 +147,16 @@ def _latents(
     return torch.from_numpy(stored["virtual"]), torch.from_numpy(stored["real"])
 
 
+def _texts(patients: int, findings: np.ndarray, *, views: int) -> tuple[list[Any], list[Any]]:
+    """Prompts of the latents of `_latents`, in their order."""
+    first = SPLITS["train"][0]
+    virtual = [text_denoiser.virtual_prompts(seed, v) for seed in range(first, first + patients) for v in range(4)]
+    order = [
+        k for part in np.split(np.arange(len(findings)), range(16, len(findings), 16)) for k in np.tile(part, views)
+    ]
+    return virtual, [text_denoiser.real_prompts(findings[k]) for k in order]
+
+
 CLASSES = {
     "autoencoder": "demo-autoencoder",
     "denoiser": "unet2d",
@@ -122,6 +164,13 @@ CLASSES = {
     "judge": "demo-judge",
     "segmenter": "demo-segmenter",
     "clip": "demo-clip",
+    "radedit": "demo-text-to-image",
+}
+
+
+CONFIGS: dict[str, Any] = {
+    "denoiser": denoiser.UNET,
+    "radedit": {"width": text_denoiser.WIDTH, "unet": text_denoiser.UNET},
 }
 
 
@@ -140,7 +189,7 @@ def export(parts: dict[str, nn.Module], out: Path) -> None:
         path = out / f"{name}.safetensors"
         write_beside(path, lambda part, state=state: save_file(state, part))  # type: ignore[misc]
         path.chmod(0o644)
-        config = denoiser.UNET if isinstance(module, Denoiser) else module.config
+        config = CONFIGS.get(name) or module.config
         lines += [
             "",
             f"[parts.{name}]",
@@ -148,6 +197,7 @@ def export(parts: dict[str, nn.Module], out: Path) -> None:
             f'file = "{path.name}"',
             f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"',
             f"config = {_toml(config)}",
+            *([f"schedule = {_toml(text_denoiser.SCHEDULE)}"] if name == "radedit" else []),
         ]
     lines += ["", "[parts.features]", 'of = "clip"', "", "[parts.schedule]"]
     lines += [f"{key} = {_toml(value)}" for key, value in denoiser.SCHEDULE.items()]
@@ -195,9 +245,10 @@ measured on them says how those would do. Not for clinical use.
   films are modest and are given with 95 % intervals over patients.
 - The judge and the CLIP-style model share no training patient with the classifier that guides edits.
 - Fréchet distances use the image tower of the CLIP-style model ("demo-clip"), not Inception.
-- The shipped classifier was trained in three runs of the same script: 424 steps with a perturbation radius
-  of 0.03, then with 0.012, to 1000 and on to 1900 steps; judge 1000 and on to 1500. A training from scratch
-  takes the same steps in one run.
+- The classifier's input gradient is trained to point from a virtual film to its exact counterfactual
+  (`cfkit/train/guidance.py`); judge and CLIP-style model are trained on labels alone.
+- The shipped judge was trained in two runs of the same script, 1000 and on to 1500 steps. A training from
+  scratch takes the same steps in one run.
 - Weights: {size:.1f} MB, half precision, MIT licence.
 
 ## Figures

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import parse_structures, resize_mask, union_mask
-from cfkit.diffusion import blend, guide, innovation, noisy_path, posterior_mean, scheduler_grid
+from cfkit.diffusion import blend, guide, noisy_path, posterior_mean, scheduler_grid
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
 from cfkit.findings import FINDINGS
@@ -68,10 +68,10 @@ class RadEditEditor:
         source = autoencoder.encode(images)
         base = self.parts.text_encoder([self.options.inversion_prompt] * len(images))  # (N, L, D)
         wanted = self.parts.text_encoder(prompts)
-        path, innovations = self.invert(source, base, generators, tick)
+        path, means = self.invert(source, base, generators, tick)
         size = (source.shape[-2], source.shape[-1])
         keep_latent, where_latent = (None if m is None else resize_mask(m, size) for m in (keep, where))
-        latents = self.replay(path, innovations, base, wanted, keep_latent, where_latent, tick)
+        latents = self.replay(path, means, base, wanted, keep_latent, where_latent, tick)
         decoded = autoencoder.decode(latents)
         roundtrip = autoencoder.decode(source)
         if self.options.paste and keep is not None:
@@ -106,23 +106,23 @@ class RadEditEditor:
     def invert(
         self, source: Tensor, context: Tensor, generators: Sequence[torch.Generator], tick: Callable[[], None]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The noisy path of the factual and the innovations along it, S + 1 and S tensors (N, C, h, w).
+        """The noisy path of the factual, S + 1 latents (N, C, h, w), and the mean of each step down it, S.
 
         One prediction a step that will be replayed, none for those that are skipped.
         """
         path = noisy_path(source, self.grid, generators)
-        innovations = []
+        means = []
         for step, (timestep, below, alpha) in enumerate(self.grid.up(), 1):
             x = path[step]
             noise = self.parts.denoiser(x, timestep_batch(timestep, x), context)
-            innovations.append(innovation(path[step - 1], x, noise, alpha, below, self.options.eta))
+            means.append(posterior_mean(x, noise, alpha, below, self.options.eta))
             tick()
-        return path, innovations
+        return path, means
 
     def replay(
         self,
         path: list[Tensor],
-        innovations: list[Tensor],
+        means: list[Tensor],
         base: Tensor,
         wanted: Tensor,
         keep: Tensor | None,
@@ -131,12 +131,12 @@ class RadEditEditor:
     ) -> Tensor:
         """From the noisiest replayed step to clean latents (N, C, h, w).
 
-        The kept region is the path's own at the timestep that a step leads to, so that it ends as the
-        factual's own latents.
+        A step adds its innovation, path - mean, to its new mean. The kept region is the path's own at
+        the timestep that a step leads to, so that it ends as the factual's own latents.
 
         Args:
             path: As `invert` returns it.
-            innovations: The same.
+            means: The same.
             base: Context of the unconditional prediction, (N, L, D).
             wanted: Context of the prompts, (N, L, D).
             keep: Kept region on the latent grid, (N, 1, h, w), or None.
@@ -154,7 +154,8 @@ class RadEditEditor:
                 predicted = self.parts.denoiser(pair, timestep_batch(timestep, pair), both)
                 unconditional, conditional = predicted.chunk(2)
                 noise = guide(unconditional, conditional, self.options.guidance_scale, where)
-            x = posterior_mean(x, noise, alpha, below, self.options.eta) + innovations[step - 1]
+            mean = posterior_mean(x, noise, alpha, below, self.options.eta)
+            x = path[step - 1] + (mean - means[step - 1])  # the difference first: exact where nothing changes
             if keep is not None:
                 x = blend(x, path[step - 1], keep)
             tick()

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 
 from cfkit import UserError
 from cfkit.bundles.radedit import SCHEDULE
-from cfkit.diffusion import guide, innovation, noisy_path, posterior_mean, scheduler_grid
+from cfkit.diffusion import guide, noisy_path, posterior_mean, scheduler_grid
 
 
 def scheduler(**changes):
@@ -55,13 +55,12 @@ def test_a_path_replayed_with_its_own_predictions_ends_where_it_began(steps, eta
     def predict(x):
         return torch.tanh(x)
 
-    kept = [
-        innovation(path[k - 1], path[k], predict(path[k]), alpha, below, eta)
-        for k, (_, below, alpha) in enumerate(grid.up(), 1)
+    means = [
+        posterior_mean(path[k], predict(path[k]), alpha, below, eta) for k, (_, below, alpha) in enumerate(grid.up(), 1)
     ]
     x = path[-1]
     for k, (_, alpha, below) in zip(range(len(grid), 0, -1), grid.down(), strict=True):
-        x = posterior_mean(x, predict(x), alpha, below, eta) + kept[k - 1]
+        x = path[k - 1] + (posterior_mean(x, predict(x), alpha, below, eta) - means[k - 1])
     assert x.isfinite().all()
     assert (x - clean).abs().max() < 1e-4
 
