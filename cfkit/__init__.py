@@ -27,6 +27,7 @@ _PUBLIC = {
     "load_bundle": "bundles.bundle",
     "load_editor": "plugins",
     "option": "options",
+    "read_film": "images",
 }
 
 __all__ = ["__version__", "hookimpl", *_PUBLIC]
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .editor import Editor as Editor
     from .errors import UserError as UserError
     from .findings import Intervention as Intervention
+    from .images import read_film as read_film
     from .options import option as option
     from .plugins import list_editors as list_editors
     from .plugins import load_editor as load_editor

@@ -25,13 +25,16 @@ class Edit:
         images: The counterfactuals, (N, 1, H, W) in [0, 1].
         mask: What was kept, (N, 1, H, W) in [0, 1], or None.
         frames: The way there, (N, F, 1, H, W) in [0, 1], or None.
-        record: Anything the method wants kept with the result; plain data for JSON.
+        record: Anything the method wants kept with the result, plain data for JSON. Under "films" it may
+            hold a list of one dict a film; the rest is said of all.
+        heatmap: Where the method says that it changed the films, (N, 1, H, W), 0 or more, or None.
     """
 
     images: Tensor
     mask: Tensor | None = None
     frames: Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    heatmap: Tensor | None = None
 
 
 @runtime_checkable

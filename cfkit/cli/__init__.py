@@ -12,7 +12,7 @@ from click.exceptions import Exit
 from .. import __version__
 from ..errors import UserError
 
-COMMANDS = ("edit", "methods", "doctor", "data", "train", "bundles", "completion")
+COMMANDS = ("edit", "methods", "doctor", "data", "train", "bundles", "new-method", "completion")
 
 
 class LazyGroup(click.RichGroup):
@@ -24,7 +24,7 @@ class LazyGroup(click.RichGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f".{name}", __name__).command
+        command: click.Command = import_module(f".{name.replace('-', '_')}", __name__).command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

@@ -27,6 +27,11 @@ from .flags import MethodCommand, given_options, read_config
     metavar="STRUCTURES",
     help='What to keep as it is, e.g. "bones" or "Heart,Spine"; the method decides by default.',
 )
+@click.option(
+    "--keep-mask",
+    metavar="FILE",
+    help="A picture of what to keep as it is (white), of the films' shape; with --keep, both are kept.",
+)
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Films edited together.")
 @click.option("--config", metavar="FILE", help="TOML file with the method's options in a table of its name.")
 @click.option("--any-shape", is_flag=True, help="Accept films that do not look like frontal chest films.")
@@ -37,7 +42,8 @@ def command(ctx: click.RichContext, /, **values: Any) -> None:
 
     IMAGES are PNG, JPEG, TIFF or DICOM files, or a film that ships inside: sample:effusion and
     sample:cardiomegaly (virtual patients), sample:normal, sample:atelectasis, sample:effusion-real
-    (NIH ChestX-ray14). Each gives STEM.png (or .dcm), STEM.json and STEM.panel.png.
+    (NIH ChestX-ray14). Each gives STEM.png (or .dcm), STEM.json, STEM.panel.png and, where the
+    method shows the way there, STEM.gif.
     """
     chosen = given_options(values)
     if (values["remove"] is None) == (values["add"] is None):

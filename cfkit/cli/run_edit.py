@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +22,10 @@ from ..bundles.bundle import Bundle, load_bundle
 from ..editor import Edit, Editor
 from ..errors import UserError
 from ..findings import Intervention, canonical
-from ..images import Film, put_back, read_film, write_beside, write_png
+from ..images import Film, put_back, read_film, read_mask, write_beside, write_png
 from ..options import as_dict, resolve
 from ..outcome import measure
-from ..panel import draw_panel
+from ..panel import draw_panel, write_gif
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
 
@@ -54,6 +53,7 @@ class Run:
     intervention: Intervention
     seed: int
     keep: tuple[int, ...] | None
+    keep_mask: Tensor | None  # (1, S, S)
     out: Path
 
 
@@ -67,6 +67,7 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     _check_writable(out)
     keep = parse_structures(values["keep"]) if values["keep"] else None
     bundle = load_bundle(values["bundle"], device=values["device"])
+    keep_mask = read_mask(values["keep_mask"], bundle.image_size) if values["keep_mask"] else None
     (classifier,) = bundle.require("classifier")
     intervention = Intervention(canonical(intervention.finding, tuple(classifier.findings)), intervention.present)
     jobs, failures = _read_jobs(values["images"], out, bundle.image_size, values["any_shape"])
@@ -76,7 +77,7 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     if jobs:
         chosen = resolve(spec.options, options, recommended=bundle.recommended.get(spec.name), method=spec.name)
         editor: Editor = import_target(spec.target)(bundle, chosen)
-        this = Run(spec, chosen, editor, bundle, intervention, values["seed"], keep, out)
+        this = Run(spec, chosen, editor, bundle, intervention, values["seed"], keep, keep_mask, out)
         size = values["batch_size"]
         with show_progress(len(jobs)) as advance:
             for first in range(0, len(jobs), size):
@@ -160,6 +161,9 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
         (segmenter,) = bundle.require("segmenter")
         with torch.no_grad():
             masks = union_mask(segmenter(images), run.keep)
+    if run.keep_mask is not None:
+        drawn = run.keep_mask.to(images.device).expand_as(images)
+        masks = drawn if masks is None else torch.maximum(masks, drawn)
     edit = run.editor.edit(
         images,
         interventions,
@@ -177,6 +181,7 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
             "finding": run.intervention.finding,
             "task": run.intervention.task,
             **measured,
+            "details": details_of(edit, k),
             "method": run.spec.name,
             "distribution": run.spec.distribution,
             "options": as_dict(run.options),
@@ -192,10 +197,15 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
             "torch": torch.__version__,
             "notice": NOTICE,
         }
-        mask = None if edit.mask is None else edit.mask[k, 0].cpu().numpy()
-        _write(job, edit.images[k].cpu(), mask, record, run.out)
+        _write(job, edit, k, record, run.out)
         records.append(record)
     return records
+
+
+def details_of(edit: Edit, k: int) -> dict[str, Any]:
+    """What a method's record says of film k: its own entries and those said of all."""
+    own = edit.record.get("films", [])
+    return {**{key: value for key, value in edit.record.items() if key != "films"}, **(own[k] if own else {})}
 
 
 def check_edit(edit: Edit, images: Tensor) -> None:
@@ -220,7 +230,10 @@ def _peak_memory(device: torch.device) -> int:
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _write(job: Job, edited: Tensor, mask: np.ndarray | None, record: dict[str, Any], out: Path) -> None:
+def _write(job: Job, edit: Edit, k: int, record: dict[str, Any], out: Path) -> None:
+    """Writes what belongs to film k of an edit."""
+    edited = edit.images[k].cpu()
+    mask, heatmap = (None if m is None else m[k, 0].cpu().numpy() for m in (edit.mask, edit.heatmap))
     pixels = put_back(job.film, job.factual, edited)
     verb = "with" if record["task"] == "synthesis" else "without"
     if job.film.dataset is not None:
@@ -244,7 +257,10 @@ def _write(job: Job, edited: Tensor, mask: np.ndarray | None, record: dict[str, 
         mask,
         title=f"{job.stem} {verb} {record['finding']} ({record['method']})",
         lines=[";  ".join(lines)],
+        heatmap=heatmap,
     )
     write_png(out / f"{job.stem}.panel.png", panel, text={"Description": NOTICE})
+    if edit.frames is not None and edit.frames.shape[1] > 1:
+        write_gif(out / f"{job.stem}.gif", edit.frames[k, :, 0].cpu().numpy())
     text = json.dumps(record, indent=2) + "\n"
     write_beside(out / f"{job.stem}.json", lambda part: part.write_text(text))  # last: it says that the rest is there

@@ -41,8 +41,8 @@ class GifsplanationEditor:
     ) -> Edit:
         """Edits films; see `cfkit.Editor`. Nothing is drawn, so generators decide nothing.
 
-        The frames lead from the factual's reconstruction to the counterfactual. The record holds, a
-        film each, "lambdas" and "predictions" along them.
+        The frames lead from the factual's reconstruction to the counterfactual; the heatmap is the mean
+        change from one to the next. The record holds, a film each, "lambdas" and "predictions" along them.
         """
         findings = tuple(self.classifier.findings)
         indices = check_inputs(images, interventions, findings, masks=masks, generators=generators)
@@ -71,8 +71,10 @@ class GifsplanationEditor:
             progress(1 + sweep, 1 + sweep)
         sign = torch.where(present, -1.0, 1.0).cpu().unsqueeze(1)
         towards = torch.where(present.unsqueeze(1), 1.0 - predictions, predictions)
-        record = {"lambdas": (sign * shifts).tolist(), "predictions": towards.tolist()}
-        return Edit(images=frames[:, -1], mask=masks, frames=frames, record=record)
+        films = zip((sign * shifts).tolist(), towards.tolist(), strict=True)
+        record = {"films": [{"lambdas": lambdas, "predictions": predicted} for lambdas, predicted in films]}
+        heatmap = (frames[:, 1:] - frames[:, :-1]).abs().mean(dim=1)  # (N, 1, H, W)
+        return Edit(images=frames[:, -1], mask=masks, frames=frames, record=record, heatmap=heatmap)
 
     def gradient(self, images: Tensor, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Latents of the films and the gradient of their prediction with respect to them.

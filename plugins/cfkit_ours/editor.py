@@ -104,7 +104,8 @@ class OursEditor:
             if self.options.restore_detail:
                 frames = frames + (images - self.autoencoder.decode(source)).unsqueeze(1)
         frames = frames.clamp(0.0, 1.0)
-        record = {"losses": tuned["losses"].tolist(), "timesteps": list(self.grid.timesteps)}
+        losses = tuned["losses"].movedim(2, 0)  # (N, epochs, steps, 4)
+        record = {"films": [{"losses": rows} for rows in losses.tolist()], "timesteps": list(self.grid.timesteps)}
         return Edit(images=frames[:, -1], mask=keep, frames=frames, record=record)
 
     def _keep_mask(self, images: Tensor, masks: Tensor | None) -> Tensor | None:

@@ -48,7 +48,7 @@ class RadEditEditor:
     ) -> Edit:
         """Edits films; see `cfkit.Editor`. Without masks the bones are kept, unless `bone_mask` is off.
 
-        The record holds each film's prompt under "prompts".
+        The record holds each film's "prompt".
         """
         check_inputs(images, interventions, self.findings, masks=masks, generators=generators)
         images = images.to(self.bundle.device, torch.float32)
@@ -78,7 +78,7 @@ class RadEditEditor:
             decoded = torch.lerp(decoded, roundtrip, feather(keep))
         if self.options.restore_detail:
             decoded = decoded + (images - roundtrip)
-        record = {"prompts": prompts, "timesteps": list(self.grid.timesteps)}
+        record = {"films": [{"prompt": prompt} for prompt in prompts], "timesteps": list(self.grid.timesteps)}
         return Edit(images=decoded.clamp(0.0, 1.0), mask=keep, record=record)
 
     def prompt(self, intervention: Intervention) -> str:

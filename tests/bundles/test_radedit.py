@@ -45,7 +45,7 @@ def test_a_bundle_serves_it(tmp_path):
     images = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     edit = editor.edit(images, [cfkit.Intervention("Pleural Effusion", True)])
     assert edit.images.shape == images.shape
-    assert edit.record["prompts"] == ["Present Pleural Effusion"]
+    assert edit.record["films"] == [{"prompt": "Present Pleural Effusion"}]
     with pytest.raises(UserError, match="has no segmenter"):
         cfkit.load_editor("radedit", bundle=str(tmp_path), device="cpu", num_inference_steps=4).edit(
             images, [cfkit.Intervention("Pleural Effusion", True)]

@@ -116,9 +116,8 @@ def test_both_directions_move_the_prediction(films):
     edit = cfkit.load_editor("gifsplanation", device="cpu").edit(films, INTERVENTIONS)
     assert edit.frames.shape == (3, 10, 1, 256, 256)
     assert torch.equal(edit.images, edit.frames[:, -1])
-    for intervention, predictions, lambdas in zip(
-        INTERVENTIONS, edit.record["predictions"], edit.record["lambdas"], strict=True
-    ):
+    for intervention, said in zip(INTERVENTIONS, edit.record["films"], strict=True):
+        predictions, lambdas = said["predictions"], said["lambdas"]
         assert (predictions[-1] > predictions[0]) == intervention.present
         assert (lambdas[-1] > 0.0) == intervention.present and lambdas[0] == 0.0
 
@@ -126,7 +125,7 @@ def test_both_directions_move_the_prediction(films):
 def test_stop_rules_decide_how_far_it_goes(films):
     def bounds(**options):
         edit = cfkit.load_editor("gifsplanation", device="cpu", frames=2, **options).edit(films, INTERVENTIONS)
-        return [abs(lambdas[-1]) for lambdas in edit.record["lambdas"]]
+        return [abs(said["lambdas"][-1]) for said in edit.record["films"]]
 
     assert bounds(stop_shift=0.0) == [0.0, 0.0, 0.0]
     loose = {"stop_turning": False, "stop_probability": 0.0, "stop_difference": 1.0, "stop_pixels": 1e9}
