@@ -31,15 +31,20 @@ from .real import HELD_OUT, read_real
 Report = Callable[[str], None]
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "ours": {
-        "epochs": 3,
-        "num_inference_steps": 35,
+        "epochs": 20,
+        "num_inference_steps": 6,
         "skip": 0.65,
-        "lr": 6e-4,
+        "lr": 1e-3,
+        "lr_decay": "cosine",
         "blending": "trajectory",
         "inversion_iterations": 3,
-        "reconstruction_weight": 8.0,
+        "reconstruction": "roundtrip",
+        "reconstruction_weight": 7.0,
         "restore_detail": True,
-    }
+        "shrink": 0.0125,
+    },
+    "gifsplanation": {"restore_detail": True, "shrink": 0.0125},
+    "radedit": {"num_inference_steps": 50, "restore_detail": True, "shrink": 0.0125},
 }
 
 

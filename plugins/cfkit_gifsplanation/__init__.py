@@ -33,11 +33,17 @@ class GifsplanationOptions:
     restore_detail: bool = option(
         False, "Add back what the autoencoder loses of the factual, so that only the edit shows."
     )
+    shrink: float = option(
+        0.0,
+        "Changes under this many grey levels of [0, 1] vanish, larger ones hardly shrink.",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {
             **{"step": 10.0, "stop_turning": True, "stop_probability": 0.05, "stop_difference": 0.8},
-            **{"stop_shift": 3000.0, "stop_pixels": 0.05, "frames": 10, "restore_detail": False},
+            **{"stop_shift": 3000.0, "stop_pixels": 0.05, "frames": 10, "restore_detail": False, "shrink": 0.0},
         }
     }
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cfkit import Bundle, Edit, Intervention
+from cfkit.detail import compose
 from cfkit.editor import Progress, check_inputs
 
 from . import GifsplanationOptions
@@ -61,12 +62,16 @@ class GifsplanationEditor:
         frames, predictions = self.decode_shifted(latents, gradient, rows, shifts.flatten(), target, present)
         frames = frames.unflatten(0, (len(images), count))
         predictions = predictions.unflatten(0, (len(images), count))
-        if self.options.restore_detail:
-            frames = frames + (images - frames[:, 0]).unsqueeze(1)
+        frames = compose(
+            images.unsqueeze(1),
+            frames,
+            frames[:, :1],
+            restore_detail=self.options.restore_detail,
+            shrink=self.options.shrink,
+        )
         if masks is not None:
             masks = masks.to(images.device, images.dtype)
             frames = torch.lerp(frames, images.unsqueeze(1).expand_as(frames), masks.unsqueeze(1))
-        frames = frames.clamp(0.0, 1.0)
         if progress:
             progress(1 + sweep, 1 + sweep)
         sign = torch.where(present, -1.0, 1.0).cpu().unsqueeze(1)

@@ -48,6 +48,12 @@ class OursOptions:
     restore_detail: bool = option(
         False, "Add back what the autoencoder loses of the factual, so that only the edit shows."
     )
+    shrink: float = option(
+        0.0,
+        "Changes under this many grey levels of [0, 1] vanish, larger ones hardly shrink.",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
@@ -61,7 +67,7 @@ class OursOptions:
             },
             **{"classification": "bce", "classification_weight": 1.0, "anchor_weight": 0.0},
             **{"reconstruction": "image", "reconstruction_weight": 1.0},
-            **{"release_grid": False, "restore_detail": False},
+            **{"release_grid": False, "restore_detail": False, "shrink": 0.0},
         },
         "released": {
             **{"epochs": 3, "num_inference_steps": 50, "skip": 0.0, "lr": 1e-5, "lr_decay": "none"},
@@ -74,7 +80,7 @@ class OursOptions:
             },
             **{"classification": "soft-kl", "classification_weight": 1.5, "temperature": 1.5, "anchor_weight": 0.01},
             **{"reconstruction": "latent", "reconstruction_weight": 0.1},
-            **{"release_grid": True, "restore_detail": False},
+            **{"release_grid": True, "restore_detail": False, "shrink": 0.0},
         },
     }
 

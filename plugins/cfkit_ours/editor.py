@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import resize_mask, union_mask
+from cfkit.detail import compose
 from cfkit.diffusion import add_noise, blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
@@ -101,9 +102,14 @@ class OursEditor:
         )
         with torch.no_grad():
             frames = torch.stack([self.autoencoder.decode(x) for x in tuned["passes"]], dim=1)
-            if self.options.restore_detail:
-                frames = frames + (images - self.autoencoder.decode(source)).unsqueeze(1)
-        frames = frames.clamp(0.0, 1.0)
+            roundtrip = self.autoencoder.decode(source)
+        frames = compose(
+            images.unsqueeze(1),
+            frames,
+            roundtrip.unsqueeze(1),
+            restore_detail=self.options.restore_detail,
+            shrink=self.options.shrink,
+        )
         losses = tuned["losses"].movedim(2, 0)  # (N, epochs, steps, 4)
         record = {"films": [{"losses": rows} for rows in losses.tolist()], "timesteps": list(self.grid.timesteps)}
         return Edit(images=frames[:, -1], mask=keep, frames=frames, record=record)

@@ -31,11 +31,17 @@ class RadEditOptions:
     restore_detail: bool = option(
         False, "Add back what the autoencoder loses of the factual, so that only the edit shows."
     )
+    shrink: float = option(
+        0.0,
+        "Changes under this many grey levels of [0, 1] vanish, larger ones hardly shrink.",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {
             **{"num_inference_steps": 200, "skip": 0.3, "guidance_scale": 7.5, "eta": 1.0, "inversion_prompt": ""},
-            **{"bone_mask": True, "paste": False, "restore_detail": False},
+            **{"bone_mask": True, "paste": False, "restore_detail": False, "shrink": 0.0},
         }
     }
 

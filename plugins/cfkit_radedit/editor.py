@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import parse_structures, resize_mask, union_mask
+from cfkit.detail import compose
 from cfkit.diffusion import blend, guide, noisy_path, posterior_mean, scheduler_grid
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
@@ -76,10 +77,11 @@ class RadEditEditor:
         roundtrip = autoencoder.decode(source)
         if self.options.paste and keep is not None:
             decoded = torch.lerp(decoded, roundtrip, feather(keep))
-        if self.options.restore_detail:
-            decoded = decoded + (images - roundtrip)
+        edited = compose(
+            images, decoded, roundtrip, restore_detail=self.options.restore_detail, shrink=self.options.shrink
+        )
         record = {"films": [{"prompt": prompt} for prompt in prompts], "timesteps": list(self.grid.timesteps)}
-        return Edit(images=decoded.clamp(0.0, 1.0), mask=keep, record=record)
+        return Edit(images=edited, mask=keep, record=record)
 
     def prompt(self, intervention: Intervention) -> str:
         """What is asked of the denoiser for an intervention."""
