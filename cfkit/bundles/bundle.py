@@ -236,7 +236,8 @@ class Bundle:
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
-        return module.eval().requires_grad_(False).to(self.device)
+        # channels last: convolutions are faster so, on a CPU by a sixth
+        return module.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
 
 def build_part(kind: str, config: dict[str, Any]) -> nn.Module:

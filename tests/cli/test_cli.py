@@ -223,3 +223,36 @@ def test_the_readme_s_python_runs(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_sweep_becomes_an_animation(tmp_path):
+    result = cfkit(
+        "edit", "sample:normal", "--method", "gifsplanation", "--add", "Cardiomegaly", "-o", tmp_path,
+        "--frames", 5, "--stop-shift", 30, "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    animation = Image.open(tmp_path / "normal.gif")
+    assert animation.n_frames == 8 and animation.info["loop"] == 0  # five there, three back
+    assert len(record["details"]["lambdas"]) == 5 and record["details"]["lambdas"][0] == 0.0
+    narrow = Image.open(tmp_path / "normal.panel.png").width
+    assert narrow > 4 * 384  # original, counterfactual, difference, heatmap
+
+
+def test_a_drawn_mask_is_kept(tmp_path):
+    drawn = np.zeros((512, 512), np.uint8)
+    drawn[:, :256] = 255
+    Image.fromarray(drawn).save(tmp_path / "mask.png")
+    result = cfkit(
+        "edit", "sample:normal", "--method", "gifsplanation", "--add", "Cardiomegaly", "-o", tmp_path / "out",
+        "--keep-mask", tmp_path / "mask.png", "--frames", 2, "--stop-shift", 30, "--device", "cpu",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    before, after = np.asarray(Image.open(sample_path("normal"))), np.asarray(Image.open(tmp_path / "out/normal.png"))
+    middle = before.shape[1] // 2
+    assert np.array_equal(before[:, : middle - 8], after[:, : middle - 8])
+    assert not np.array_equal(before[:, middle:], after[:, middle:])
+    one_line(
+        cfkit("edit", "sample:normal", "--add", "Atelectasis", "-o", tmp_path, "--keep-mask", "no.png", *QUICK),
+        "no.png: not found",
+    )

@@ -113,6 +113,15 @@ def test_a_result_depends_neither_on_the_batch_nor_on_an_earlier_call(films):
     assert not torch.equal(other, together)
 
 
+@pytest.mark.slow
+def test_the_recommended_options_do_not_depend_on_the_batch_either(films):
+    editor = cfkit.load_editor("ours", device="cpu")
+    together = editor.edit(films, INTERVENTIONS).images
+    for k in range(3):
+        alone = editor.edit(films[k : k + 1], INTERVENTIONS[k : k + 1]).images
+        assert (alone[0] - together[k]).abs().max() < 1e-4
+
+
 def test_a_full_keep_mask_keeps_the_film_and_an_empty_one_does_not(films):
     editor = cfkit.load_editor("ours", device="cpu", restore_detail=True, num_inference_steps=10, epochs=1, lr=1e-3)
     kept = editor.edit(films, INTERVENTIONS, masks=torch.ones_like(films)).images
