@@ -31,7 +31,7 @@ from .real import HELD_OUT, read_real
 Report = Callable[[str], None]
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "ours": {
-        "epochs": 20,
+        "epochs": 24,
         "num_inference_steps": 6,
         "skip": 0.65,
         "lr": 1e-3,
@@ -39,12 +39,12 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "blending": "trajectory",
         "inversion_iterations": 3,
         "reconstruction": "roundtrip",
-        "reconstruction_weight": 7.0,
+        "reconstruction_weight": 8.0,
         "restore_detail": True,
-        "shrink": 0.0125,
+        "shrink": 0.015,
     },
-    "gifsplanation": {"restore_detail": True, "shrink": 0.0125},
-    "radedit": {"num_inference_steps": 50, "restore_detail": True, "shrink": 0.0125},
+    "gifsplanation": {"restore_detail": True, "shrink": 0.015},
+    "radedit": {"num_inference_steps": 50, "restore_detail": True, "shrink": 0.015},
 }
 
 
