@@ -26,4 +26,4 @@ def test_the_garrote_in_closed_form():
 def test_the_result_stays_in_range(value):
     zero = torch.zeros(1, 1, 2, 2)
     edited = compose(zero, zero + value, zero, restore_detail=True, shrink=0.0)
-    assert 0.0 <= float(edited.min()) and float(edited.max()) <= 1.0
+    assert float(edited.min()) >= 0.0 and float(edited.max()) <= 1.0

@@ -196,7 +196,8 @@ class Bundle:
         for part, value in zip(parts, loaded, strict=True):
             if value is None:
                 raise UserError(
-                    f"bundle '{self.name}' has no {part}; add one to {self.folder / 'bundle.toml'} or use --bundle demo"
+                    f"bundle '{self.name}' has no {part}; add [parts.{part}] to {self.folder / 'bundle.toml'} "
+                    "or choose another with --bundle"
                 )
         return loaded
 
@@ -237,7 +238,7 @@ class Bundle:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
         # channels last: convolutions are faster so, on a CPU by a sixth
-        return module.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        return module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
 
 
 def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
@@ -260,11 +261,12 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
         return CheffAutoencoder(AutoencoderKL(**config))
 
     def text_to_image(width: int, unet: dict[str, Any]) -> nn.Module:
-        from diffusers import UNet2DConditionModel
+        from diffusers import UNet2DModel
 
-        from .text_to_image import TextDenoiser, TextToImage, WordContext
+        from .text_to_image import PooledTextDenoiser, TextToImage, WordContext
 
-        return TextToImage(TextDenoiser(UNet2DConditionModel(**unet)), WordContext(width))
+        told = UNet2DModel(**unet, class_embed_type="identity")
+        return TextToImage(PooledTextDenoiser(told, width), WordContext(width))
 
     kinds: dict[str, Callable[..., nn.Module]] = {
         "unet2d": unet2d,

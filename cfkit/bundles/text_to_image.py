@@ -25,6 +25,28 @@ class TextDenoiser(nn.Module):
         return predicted
 
 
+class PooledTextDenoiser(nn.Module):
+    """A diffusers U-Net without cross-attention, told its prompt through the timestep's embedding.
+
+    The mean of the prompt's words is added, projected, to the embedding of the timestep. The empty
+    prompt adds nothing: there the U-Net is what it would be without text.
+    """
+
+    def __init__(self, unet: nn.Module, width: int):
+        super().__init__()
+        self.unet = unet  # a UNet2DModel with class_embed_type "identity"
+        embedded: Any = unet.time_embedding
+        self.project = nn.Linear(width, embedded.linear_2.out_features, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        """As `TextDenoiser.forward`; rows of the context that are zero are padding."""
+        words = (context.abs().sum(dim=-1, keepdim=True) > 0).to(context.dtype)  # (N, L, 1)
+        mean = (context * words).sum(dim=1) / words.sum(dim=1).clamp(min=1.0)  # (N, D)
+        predicted: Tensor = self.unet(latents, timesteps, class_labels=self.project(mean)).sample
+        return predicted
+
+
 class WordContext(nn.Module):
     """The demo bundle's text encoder: prompts to context (N, 16, D), of which padding is zero."""
 
@@ -43,7 +65,7 @@ class WordContext(nn.Module):
 class TextToImage(nn.Module):
     """Denoiser and text encoder, which are trained and stored together."""
 
-    def __init__(self, denoiser: TextDenoiser, text_encoder: nn.Module):
+    def __init__(self, denoiser: nn.Module, text_encoder: nn.Module):
         super().__init__()
         self.denoiser, self.text_encoder = denoiser, text_encoder
 

@@ -175,7 +175,7 @@ CLASSES = {
 
 CONFIGS: dict[str, Any] = {
     "denoiser": denoiser.UNET,
-    "radedit": {"width": text_denoiser.WIDTH, "unet": text_denoiser.UNET},
+    "radedit": {"width": text_denoiser.WIDTH, "unet": denoiser.UNET},
 }
 
 

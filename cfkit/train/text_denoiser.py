@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,43 +14,16 @@ from torch.nn import functional as F
 from ..bundles.bundle import build_part
 from ..bundles.cheff import Denoiser
 from ..bundles.networks import FINDINGS
-from ..bundles.text_to_image import TextToImage
+from ..bundles.text_to_image import PooledTextDenoiser, TextToImage
 from ..data.virtual.patient import draw_patient
+from .denoiser import SCHEDULE as UNCONDITIONAL
+from .denoiser import UNET
 from .loop import fit
 
-SCHEDULE = {
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "num_train_timesteps": 1000,
-    "timestep_spacing": "trailing",
-    "steps_offset": 1,
-    "set_alpha_to_one": True,
-    "clip_sample": False,
-    "prediction_type": "epsilon",
-}
+SCHEDULE = {**UNCONDITIONAL, "timestep_spacing": "trailing", "set_alpha_to_one": True}  # RadEdit's grid
 WIDTH = 96
-UNET: dict[str, Any] = {
-    "in_channels": 8,
-    "out_channels": 8,
-    "block_out_channels": [64, 128, 192],
-    "layers_per_block": 1,
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "attention_head_dim": [2, 4, 6],  # heads a level
-    "cross_attention_dim": WIDTH,
-    "norm_num_groups": 16,
-}
 BATCH, REAL_SHARE, WITHOUT_PROMPT = 32, 0.3, 0.15
 SEVERITIES = ("mild", "moderate", "severe")
-
-
-def start_from(module: TextToImage, denoiser: Denoiser) -> None:
-    """Takes over what the unconditional denoiser has learnt: every layer of the same name and shape."""
-    target = module.denoiser.unet.state_dict()
-    known = denoiser.unet.state_dict()
-    shared = {name: value for name, value in known.items() if name in target and target[name].shape == value.shape}
-    module.denoiser.unet.load_state_dict({**target, **shared})
 
 
 def virtual_prompts(seed: int, variant: int) -> tuple[list[str], list[str]]:
@@ -105,7 +77,7 @@ def train_text_denoiser(
     start: Denoiser,
     *,
     path: Path,
-    steps: int = 1800,
+    steps: int = 1200,
     report: Callable[[str], None] = print,
 ) -> TextToImage:
     """Denoising with true prompts, one in seven left out, so that guidance has both.
@@ -115,7 +87,7 @@ def train_text_denoiser(
         real: Latents of real films.
         virtual_texts: Prompts of each, as from `virtual_prompts`.
         real_texts: The same of the real films.
-        start: The unconditional denoiser, whose convolutions are the starting point.
+        start: The unconditional denoiser, which is the starting point.
     """
     torch.manual_seed(6)
     alphas = DDIMScheduler.from_config(SCHEDULE).alphas_cumprod
@@ -139,6 +111,6 @@ def train_text_denoiser(
         return F.mse_loss(predicted.float(), noise)
 
     module = build_part("demo-text-to-image", {"width": WIDTH, "unet": UNET})
-    assert isinstance(module, TextToImage)
-    start_from(module, start)
-    return fit(module, loss, steps=steps, path=path, lr=6e-4, average=0.998, seed=6, report=report)  # type: ignore[return-value]
+    assert isinstance(module, TextToImage) and isinstance(module.denoiser, PooledTextDenoiser)
+    module.denoiser.unet.load_state_dict(start.unet.state_dict())
+    return fit(module, loss, steps=steps, path=path, lr=4e-4, average=0.995, seed=6, report=report)  # type: ignore[return-value]
