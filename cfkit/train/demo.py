@@ -25,7 +25,7 @@ from ..errors import UserError, unknown
 from ..images import write_beside
 from . import autoencoder, classifiers, denoiser, guidance, text_denoiser
 from .evaluate import evaluate, table
-from .films import SPLITS, read_split, render_split
+from .films import CHUNK, SPLITS, read_split, render_split
 from .real import HELD_OUT, read_real
 
 Report = Callable[[str], None]
@@ -64,7 +64,7 @@ def train_demo(
         work: Folder for rendered films and checkpoints; some 600 MB.
         nih: Folder of real films with `labels.csv`, `images/` and `images64/`.
         out: Folder of the bundle.
-        quick: A few steps of everything, to prove that it runs.
+        quick: A few films and steps of everything, to prove that it runs.
         only: Parts to train; the others are taken from `base`. All where empty.
         base: A bundle.
 
@@ -79,7 +79,7 @@ def train_demo(
     films, weights = work / "films", work / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        render_split(split, films, report=report)
+        render_split(split, films, limit=CHUNK if quick else None, report=report)
     few = {"steps": 2} if quick else {}
 
     kept = load_bundle(base, device="cpu") if only else None
@@ -111,7 +111,7 @@ def train_demo(
     )
     start = parts["denoiser"]
     assert isinstance(start, Denoiser)
-    texts = _texts(SPLITS["train"][1], sharp.findings, views=views)
+    texts = _texts(len(stack), sharp.findings, views=views)
     parts["radedit"] = stage(
         "radedit",
         lambda path: text_denoiser.train_text_denoiser(

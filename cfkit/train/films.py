@@ -45,9 +45,12 @@ def render_chunk(start: int, *, folder: Path, size: int = 256) -> None:
     os.replace(beside, path)
 
 
-def render_split(name: str, folder: Path, *, workers: int = 2, report: Callable[[str], None] = print) -> None:
-    """Renders a whole split, in parallel, going on where an earlier run stopped."""
+def render_split(
+    name: str, folder: Path, *, limit: int | None = None, workers: int = 2, report: Callable[[str], None] = print
+) -> None:
+    """Renders a split, or its first `limit` patients, in parallel, going on where an earlier run stopped."""
     first, count = SPLITS[name]
+    count = min(count, limit or count)
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     starts = range(first, first + count, CHUNK)
