@@ -45,6 +45,7 @@ class OursOptions:
     reconstruction_weight: float = option(1.0, "Weight of the reconstruction loss.", minimum=0.0)
     anchor_weight: float = option(0.0, "Weight of the squared change of the other findings' logits.", minimum=0.0)
     release_grid: bool = option(False, "Timesteps as in the public release where steps do not divide 1000.")
+    frames: int = option(6, "Most passes that are decoded as frames of the animation.", minimum=1, maximum=1000)
     restore_detail: bool = option(
         False, "Add back what the autoencoder loses of the factual, so that only the edit shows."
     )

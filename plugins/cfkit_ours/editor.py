@@ -27,6 +27,12 @@ from .losses import anchor, binary_cross_entropy, soft_kl
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 to count - 1, evenly spread, the last always among them."""
+    shown = min(count, most)
+    return [(k + 1) * count // shown - 1 for k in range(shown)]
+
+
 @dataclass(frozen=True)
 class Factual:
     """What the losses compare with."""
@@ -101,7 +107,8 @@ class OursEditor:
             tick=tick,
         )
         with torch.no_grad():
-            frames = torch.stack([self.autoencoder.decode(x) for x in tuned["passes"]], dim=1)
+            shown = [tuned["passes"][k] for k in spread(self.options.epochs, self.options.frames)]
+            frames = torch.stack([self.autoencoder.decode(x) for x in shown], dim=1)
             roundtrip = self.autoencoder.decode(source)
         frames = compose(
             images.unsqueeze(1),

@@ -12,7 +12,7 @@ from cfkit import Intervention, UserError
 from cfkit.diffusion import add_noise, invert
 from cfkit.options import resolve
 from cfkit_ours import OursOptions
-from cfkit_ours.editor import OursEditor
+from cfkit_ours.editor import OursEditor, spread
 from cfkit_ours.losses import anchor, binary_cross_entropy, soft_kl
 
 from ..golden_weights import golden, tiny_models
@@ -50,6 +50,12 @@ def test_the_released_loop_agrees(task, present):
         assert ((ours - expected).abs() <= 0.02 * expected.abs() + 1e-7).all()
         latent = numbers[f"{task}_{k}_latent"][0]
         assert (tuned["passes"][-1][k] - latent).abs().mean() < 0.02 * latent.abs().mean()
+
+
+def test_frames_are_spread_over_the_passes():
+    assert spread(3, 6) == [0, 1, 2]
+    assert spread(24, 6) == [3, 7, 11, 15, 19, 23]
+    assert spread(24, 1) == [23]
 
 
 def test_losses_in_closed_form():
