@@ -16,7 +16,7 @@ from cfkit.images import sample_path
 
 from ..test_images import dicom_film, make_bad
 
-QUICK = ["--epochs", "1", "--num-inference-steps", "2", "--device", "cpu"]
+QUICK = ["--epochs", "1", "--num-inference-steps", "2", "--shrink", "0", "--device", "cpu"]
 
 
 def cfkit(*args: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
@@ -187,7 +187,9 @@ def test_help_shows_every_method_s_options():
 def test_methods_doctor_bundles_and_completion():
     assert "ours" in cfkit("methods").stdout
     listed = json.loads(cfkit("methods", "--json").stdout)
-    assert listed["methods"][0]["options"]["num_inference_steps"] == 50
+    methods = {method["name"]: method for method in listed["methods"]}
+    assert methods.keys() >= {"ours", "radedit", "gifsplanation"}
+    assert methods["ours"]["options"]["num_inference_steps"] == 50
     doctor = cfkit("doctor")
     assert doctor.returncode == 0 and "torch" in doctor.stdout and "demo: complete" in doctor.stdout
     verified = cfkit("bundles", "verify")
@@ -228,7 +230,7 @@ def test_the_readme_s_python_runs(tmp_path):
 def test_a_sweep_becomes_an_animation(tmp_path):
     result = cfkit(
         "edit", "sample:normal", "--method", "gifsplanation", "--add", "Cardiomegaly", "-o", tmp_path,
-        "--frames", 5, "--stop-shift", 30, "--device", "cpu", "--json",
+        "--frames", 5, "--shrink", 0, "--device", "cpu", "--json",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     (record,) = json.loads(result.stdout)
@@ -245,7 +247,7 @@ def test_a_drawn_mask_is_kept(tmp_path):
     Image.fromarray(drawn).save(tmp_path / "mask.png")
     result = cfkit(
         "edit", "sample:normal", "--method", "gifsplanation", "--add", "Cardiomegaly", "-o", tmp_path / "out",
-        "--keep-mask", tmp_path / "mask.png", "--frames", 2, "--stop-shift", 30, "--device", "cpu",
+        "--keep-mask", tmp_path / "mask.png", "--frames", 2, "--shrink", 0, "--device", "cpu",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     before, after = np.asarray(Image.open(sample_path("normal"))), np.asarray(Image.open(tmp_path / "out/normal.png"))

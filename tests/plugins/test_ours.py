@@ -17,7 +17,7 @@ from cfkit_ours.losses import anchor, binary_cross_entropy, soft_kl
 
 from ..golden_weights import golden, tiny_models
 
-QUICK = {"num_inference_steps": 4, "epochs": 1, "skip": 0.0}
+QUICK = {"num_inference_steps": 4, "epochs": 1, "skip": 0.0, "shrink": 0.0}
 
 
 def tiny_editor(**options) -> OursEditor:
@@ -108,7 +108,7 @@ def test_an_edit_is_what_the_contract_says(films):
 
 
 def test_a_result_depends_neither_on_the_batch_nor_on_an_earlier_call(films):
-    editor = cfkit.load_editor("ours", device="cpu", num_inference_steps=12, epochs=2, blending="noise")
+    editor = cfkit.load_editor("ours", device="cpu", num_inference_steps=8, epochs=2, shrink=0.0, blending="noise")
     together = editor.edit(films, INTERVENTIONS, generators=generators([1, 2, 3])).images
     again = editor.edit(films, INTERVENTIONS, generators=generators([1, 2, 3])).images
     assert torch.equal(together, again)
@@ -129,7 +129,7 @@ def test_the_recommended_options_do_not_depend_on_the_batch_either(films):
 
 
 def test_a_full_keep_mask_keeps_the_film_and_an_empty_one_does_not(films):
-    editor = cfkit.load_editor("ours", device="cpu", restore_detail=True, num_inference_steps=10, epochs=1, lr=1e-3)
+    editor = cfkit.load_editor("ours", device="cpu", shrink=0.0, num_inference_steps=10, epochs=1, lr=1e-3)
     kept = editor.edit(films, INTERVENTIONS, masks=torch.ones_like(films)).images
     free = editor.edit(films, INTERVENTIONS, masks=torch.zeros_like(films)).images
     assert (kept - films).abs().mean() < 0.3 * (free - films).abs().mean()
