@@ -80,9 +80,8 @@ def main() -> None:
     real = read_real(given.nih, "test", small=False)
     films = torch.from_numpy(real.films).unsqueeze(1).float() / 255.0
     given.out.mkdir(parents=True, exist_ok=True)
-    draw_structures(
-        films[:: max(len(films) // 6, 1)][:6], bundle.segmenter(films)[::3][:6], given.out / "structures.jpg"
-    )
+    few = films[:: max(len(films) // 6, 1)][:6]
+    draw_structures(few, bundle.segmenter(few), given.out / "structures.jpg")
     lines = []
     panels = choose(films, real.patients, bundle.classifier, PANELS)
     for number, (index, finding, present) in enumerate(panels, 1):
