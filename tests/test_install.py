@@ -20,7 +20,8 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True, symlinks=True)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    (site / "shared.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")) + f"\n{ROOT}\n")
+    shared = [p for p in sys.path if p.endswith("site-packages")]
+    (site / "shared.pth").write_text("\n".join([*shared, str(ROOT), str(ROOT / "plugins")]) + "\n")
     return folder / "bin" / "python"
 
 
