@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--sheet", type=Path, help="a picture of the first films of each task")
     given = parser.parse_args()
+    run = describe_run()  # now: the commit may move on while it runs
     bundle = cfkit.load_bundle(given.bundle)
     editor = cfkit.load_editor(given.method, bundle=bundle, **dict(map(_option, given.option)))
     tasks: dict[str, dict[str, float]] = {}
@@ -132,7 +133,7 @@ def main() -> None:
         films = "real, held out" if given.real else f"virtual, {given.split}"
         record = {
             "method": given.method, "bundle": given.bundle, "bundle_hash": bundle.hash, "options": vars(editor.options),
-            "films": films, "mean": mean, "tasks": tasks, "run": describe_run(),
+            "films": films, "mean": mean, "tasks": tasks, "run": run,
         }  # fmt: skip
         given.out.write_text(json.dumps(record, indent=1) + "\n")
 
