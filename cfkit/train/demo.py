@@ -156,10 +156,9 @@ def _texts(patients: int, findings: np.ndarray, *, views: int) -> tuple[list[Any
     """Prompts of the latents of `_latents`, in their order."""
     first = SPLITS["train"][0]
     virtual = [text_denoiser.virtual_prompts(seed, v) for seed in range(first, first + patients) for v in range(4)]
-    order = [
-        k for part in np.split(np.arange(len(findings)), range(16, len(findings), 16)) for k in np.tile(part, views)
-    ]
-    return virtual, [text_denoiser.real_prompts(findings[k]) for k in order]
+    films = torch.from_numpy(findings).split(denoiser.ENCODED)
+    real = [text_denoiser.real_prompts(row) for part in films for row in part.repeat(views, 1).numpy()]
+    return virtual, real
 
 
 CLASSES = {

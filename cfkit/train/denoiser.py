@@ -35,6 +35,7 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 16,
 }
 BATCH, REAL_SHARE = 32, 0.4
+ENCODED = 16  # films encoded at once: all views of these come before the next films'
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def encode_films(autoencoder: Autoencoder, films: np.ndarray, *, views: int, see
     """Latents of films (N, H, W) uint8, each in `views` random framings: (N * views, C, h, w) float16."""
     generator = torch.Generator().manual_seed(seed)
     out = []
-    for part in torch.from_numpy(films).split(16):
+    for part in torch.from_numpy(films).split(ENCODED):
         x = part.unsqueeze(1).float() / 255.0
         for view in range(views):
             framed = x if view == 0 else reframe(x, generator)

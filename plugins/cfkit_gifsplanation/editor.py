@@ -50,11 +50,10 @@ class GifsplanationEditor:
         images = images.to(self.bundle.device, torch.float32)
         target = torch.tensor(indices, device=images.device)
         present = torch.tensor([i.present for i in interventions], device=images.device)
-        sweep = 1  # of the progress; the search's length is not known beforehand
         latents, gradient = self.gradient(images, target, present)
         bounds = self.search(latents, gradient, target, present)
         if progress:
-            progress(1, 1 + sweep)
+            progress(1, 2)  # the search is one step, since its length is not known beforehand
         count = self.options.frames
         shares = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
         shifts = torch.tensor(bounds, dtype=torch.float64).unsqueeze(1) * shares  # (N, F), 0 to the bound
@@ -73,7 +72,7 @@ class GifsplanationEditor:
             masks = masks.to(images.device, images.dtype)
             frames = torch.lerp(frames, images.unsqueeze(1).expand_as(frames), masks.unsqueeze(1))
         if progress:
-            progress(1 + sweep, 1 + sweep)
+            progress(2, 2)
         sign = torch.where(present, -1.0, 1.0).cpu().unsqueeze(1)
         towards = torch.where(present.unsqueeze(1), 1.0 - predictions, predictions)
         films = zip((sign * shifts).tolist(), towards.tolist(), strict=True)
