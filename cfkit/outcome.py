@@ -1,7 +1,9 @@
-"""What an edit did: probabilities before and after, and where the film changed."""
+"""What an edit did: whether it may stand, probabilities before and after, where the film changed, what it cost."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,10 @@ import torch
 from torch import Tensor
 
 from .anatomy import union_mask
+from .editor import Edit
+from .errors import UserError
 from .findings import Intervention
+from .specs import EditorSpec
 
 if TYPE_CHECKING:
     from .bundles.bundle import Bundle
@@ -85,3 +90,39 @@ def clip_probability(clip: Any, films: Tensor, interventions: Sequence[Intervent
 
 def _mean(values: Tensor) -> float | None:
     return round(float(values.mean()), 5) if values.numel() else None
+
+
+def describe_error(error: Exception, spec: EditorSpec) -> str:
+    """One line: what the user can mend as it is, anything else with the method and who made it."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = " ".join(str(error).split())[:200]
+    return f"method '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {text}"
+
+
+def details_of(edit: Edit, k: int) -> dict[str, Any]:
+    """What a method's record says of film k: its own entries and those said of all."""
+    own = edit.record.get("films", [])
+    return {**{key: value for key, value in edit.record.items() if key != "films"}, **(own[k] if own else {})}
+
+
+def check_edit(edit: Edit, images: Tensor) -> None:
+    """Refuses what no method may return: another shape, NaN, values outside [0, 1].
+
+    Raises:
+        ValueError: What is wrong.
+    """
+    if edit.images.shape != images.shape:
+        raise ValueError(f"returned images of shape {tuple(edit.images.shape)} for {tuple(images.shape)}")
+    if not edit.images.isfinite().all():
+        raise ValueError("returned NaN or infinite pixels")
+    if float(edit.images.min()) < 0.0 or float(edit.images.max()) > 1.0:
+        raise ValueError("returned values outside [0, 1]")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Megabytes: of the device where it counts them, else of the process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -176,6 +176,15 @@ class ConvNextClassifier(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(2 * widths[-1], len(findings))
 
+    def feature_maps(self, films: Tensor) -> list[Tensor]:
+        """The map at the end of each stage, (N, C, h, w)."""
+        x, maps = _at(films, self.size), []
+        for k, module in enumerate(self.stages, 1):
+            x = module(x)
+            if k % 4 == 0:  # a stage is a convolution, a norm and two blocks
+                maps.append(x)
+        return maps
+
     def pooled(self, films: Tensor) -> Tensor:
         """Features (N, 2C): mean and maximum over the last map."""
         maps = self.stages(_at(films, self.size))

@@ -12,7 +12,7 @@ from click.exceptions import Exit
 from .. import __version__
 from ..errors import UserError
 
-COMMANDS = ("edit", "methods", "doctor", "data", "train", "bundles", "new-method", "completion")
+COMMANDS = ("edit", "bench", "methods", "doctor", "data", "train", "bundles", "new-method", "completion")
 
 
 class LazyGroup(click.RichGroup):

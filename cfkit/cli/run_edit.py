@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from ..errors import UserError
 from ..findings import Intervention, canonical
 from ..images import Film, put_back, read_film, read_mask, write_beside, write_png
 from ..options import as_dict, resolve
-from ..outcome import measure
+from ..outcome import check_edit, describe_error, details_of, measure, peak_memory
 from ..panel import draw_panel, write_gif
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
@@ -104,14 +103,7 @@ def _edit(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
     except Exception as error:  # a stranger's method may raise anything
         if len(jobs) > 1:
             return [record for k, job in enumerate(jobs) for record in _edit(run, [job], partial(_from, advance, k))]
-        source = jobs[0].source
-        if isinstance(error, UserError):
-            _complain(f"{source}: {error}")
-        else:
-            _complain(
-                f"{source}: method '{run.spec.name}' of {run.spec.distribution} failed: "
-                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            )
+        _complain(f"{jobs[0].source}: {describe_error(error, run.spec)}")
         return []
 
 
@@ -191,7 +183,7 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
             "seed": run.seed,
             "batch": len(jobs),
             "seconds": round(seconds, 3),
-            "peak_memory_mb": _peak_memory(bundle.device),
+            "peak_memory_mb": peak_memory(bundle.device),
             "device": str(bundle.device),
             "cfkit": __version__,
             "torch": torch.__version__,
@@ -200,34 +192,6 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
         _write(job, edit, k, record, run.out)
         records.append(record)
     return records
-
-
-def details_of(edit: Edit, k: int) -> dict[str, Any]:
-    """What a method's record says of film k: its own entries and those said of all."""
-    own = edit.record.get("films", [])
-    return {**{key: value for key, value in edit.record.items() if key != "films"}, **(own[k] if own else {})}
-
-
-def check_edit(edit: Edit, images: Tensor) -> None:
-    """Refuses what no method may return: another shape, NaN, values outside [0, 1].
-
-    Raises:
-        ValueError: What is wrong.
-    """
-    if edit.images.shape != images.shape:
-        raise ValueError(f"returned images of shape {tuple(edit.images.shape)} for {tuple(images.shape)}")
-    if not edit.images.isfinite().all():
-        raise ValueError("returned NaN or infinite pixels")
-    if float(edit.images.min()) < 0.0 or float(edit.images.max()) > 1.0:
-        raise ValueError("returned values outside [0, 1]")
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Megabytes: of the device where it counts them, else of the process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) / 2**20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _write(job: Job, edit: Edit, k: int, record: dict[str, Any], out: Path) -> None:

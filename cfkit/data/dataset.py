@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .virtual.patient import FINDINGS
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One film.
+class Entry:
+    """What a data set's index says of a film.
 
     Attributes:
         name: Unique within its data set.
         patient: Splits are by patient, never by film.
-        image: (1, H, W) float32 in [0, 1].
         findings: By canonical name, present or absent; a finding that is not known is not there.
         view: "PA", "AP" or "".
+    """
+
+    name: str
+    patient: str
+    findings: Mapping[str, bool]
+    view: str
+
+
+@dataclass(frozen=True)
+class Sample(Entry):
+    """One film.
+
+    Attributes:
+        image: (1, H, W) float32 in [0, 1].
         counterfactuals: By finding, the same patient with that finding the other way round, (1, H, W);
             only virtual patients have them.
         structures: The 14 structures, (14, H, W) bool, where known.
     """
 
-    name: str
-    patient: str
     image: Tensor
-    findings: Mapping[str, bool]
-    view: str = ""
     counterfactuals: Mapping[str, Tensor] = field(default_factory=dict)
     structures: Tensor | None = None
 
@@ -43,6 +54,10 @@ class Dataset(Protocol):
     """Any source of films."""
 
     name: str
+
+    def entries(self) -> Sequence[Entry]:
+        """The index: every film, without its pixels."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -69,18 +84,29 @@ class VirtualSplit:
     def __len__(self) -> int:
         return 4 * len(self.films)
 
+    def entries(self) -> list[Entry]:
+        return [self._entry(k) for k in range(len(self))]
+
+    def _entry(self, index: int) -> Entry:
+        patient, variant = divmod(index, 4)
+        present = ("", *FINDINGS)[variant]
+        return Entry(
+            name=f"{self.patients[patient]:06d}_{present.lower().replace(' ', '-') or 'no-finding'}",
+            patient=f"virtual-{self.patients[patient]}",
+            findings={finding: finding == present for finding in FINDINGS},
+            view=str(self.views[patient]),
+        )
+
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
+        entry = self._entry(index % len(self))
         patient, variant = divmod(index % len(self), 4)
         present = ("", *FINDINGS)[variant]
         others = {present: 0} if present else {finding: k for k, finding in enumerate(FINDINGS, 1)}
         return Sample(
-            name=f"{self.patients[patient]:06d}_{present.lower().replace(' ', '-') or 'no-finding'}",
-            patient=f"virtual-{self.patients[patient]}",
+            **vars(entry),
             image=self._film(patient, variant),
-            findings={finding: finding == present for finding in FINDINGS},
-            view=str(self.views[patient]),
             counterfactuals={finding: self._film(patient, k) for finding, k in others.items()},
             structures=torch.from_numpy(np.unpackbits(self._packed[patient, variant], axis=-1).astype(bool)),
         )
@@ -96,3 +122,21 @@ class VirtualSplit:
 def virtual_split() -> VirtualSplit:
     """The shipped split, read once."""
     return VirtualSplit()
+
+
+def open_dataset(name_or_path: str) -> Dataset:
+    """A data set by name ("virtual", the shipped split) or folder.
+
+    Raises:
+        UserError: There is no such name or folder, or the folder is in no layout that is known.
+    """
+    if name_or_path == "virtual":
+        return virtual_split()
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise UserError(f"--data {name_or_path}: no such folder; give one, or 'virtual' for the films that ship inside")
+    if (folder / "films.csv").is_file():
+        from .virtual.read import VirtualFolder
+
+        return VirtualFolder(folder)
+    raise UserError(f"--data {name_or_path}: holds no films.csv; `cfkit data virtual` writes such a folder")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bundles.networks import FINDINGS, Clip, ConvNextClassifier, Segmenter
+from .augment import expose, frame, soften, uniform
 from .loop import fit
 from .real import RealFilms
 
@@ -47,60 +48,99 @@ def reduce_films(films: np.ndarray) -> Tensor:
     return torch.cat(reduced)
 
 
-def draw_batch(films: Films, pairs: int, reals: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws whole virtual quadruplets, so that only the finding tells two films apart, and real films.
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees.
 
-    Returns:
-        Films (B, 1, 128, 128) in [0, 1], findings (B, 3), and which are real (B,).
+    Attributes:
+        films: (B, 1, SIZE, SIZE) in [0, 1].
+        findings: (B, 3), 0 or 1.
+        noisy: (B, 3) bool, which of them are text-mined labels of a real film.
     """
 
-    def draw(high: int, count: int) -> Tensor:
-        return torch.randint(high, (count,), generator=generator)
+    films: Tensor
+    findings: Tensor
+    noisy: Tensor
 
-    chosen = draw(len(films.virtual), pairs)
-    x = films.virtual[chosen].flatten(0, 1).float().unsqueeze(1) / 255.0
-    y = torch.cat([torch.zeros(1, 3), torch.eye(3)]).repeat(pairs, 1)
-    real = draw(len(films.real.films), reals)
-    small = torch.from_numpy(films.real.films)[real].float().unsqueeze(1) / 255.0
-    x = torch.cat([x, F.interpolate(small, size=(SIZE, SIZE), mode="bilinear")])
-    y = torch.cat([y, torch.from_numpy(films.real.findings)[real]])
-    if films.sharp is not None:
-        chosen = draw(len(films.sharp.films), max(reals // 4, 1))
-        sharp = torch.from_numpy(films.sharp.films)[chosen].float().unsqueeze(1) / 255.0
-        x = torch.cat([x, F.interpolate(sharp, size=(SIZE, SIZE), mode="bilinear", antialias=True)])
-        y = torch.cat([y, torch.from_numpy(films.sharp.findings)[chosen]])
-    is_real = torch.arange(len(x)) >= 4 * pairs
-    return augment(x, generator), y, is_real
+    def __add__(self, other: Batch) -> Batch:
+        both = zip((self.films, self.findings, self.noisy), (other.films, other.findings, other.noisy), strict=True)
+        return Batch(*(torch.cat(parts) for parts in both))
+
+
+def draw_batch(films: Films, generator: torch.Generator, *, quadruplets: int, reals: int, sharps: int = 0) -> Batch:
+    """Draws whole virtual quadruplets, so that only the finding tells two films apart, and real films."""
+    chosen = torch.randint(len(films.virtual), (quadruplets,), generator=generator)
+    virtual = films.virtual[chosen].flatten(0, 1).float().unsqueeze(1) / 255.0
+    y = torch.cat([torch.zeros(1, 3), torch.eye(3)]).repeat(quadruplets, 1)
+    batch = Batch(augment(virtual, generator), y, torch.zeros(y.shape, dtype=torch.bool))
+    for source, count in ((films.real, reals), (films.sharp, sharps)):
+        if source is None or not count:
+            continue
+        chosen = torch.randint(len(source.films), (count,), generator=generator)
+        y = torch.from_numpy(source.findings)[chosen]
+        batch += Batch(augment(at_size(source, chosen), generator), y, torch.ones(y.shape, dtype=torch.bool))
+    return batch
+
+
+def draw_grafts(films: Films, count: int, generator: torch.Generator) -> Batch:
+    """Films twice: as they are, x, and with a virtual patient's finding grafted on, x + a (x_1 - x_0), a in [0.5, 1].
+
+    Two thirds of the films are real, the others other virtual patients without a finding. Both of a pair are
+    augmented alike, so that the added finding alone tells them apart, on real films as on virtual ones.
+
+    Returns:
+        2 `count` films. The label of what was added, or not, is certain.
+    """
+    rows = torch.arange(count)
+    finding = rows % len(FINDINGS)
+    donors = films.virtual[torch.randint(len(films.virtual), (count,), generator=generator)].float() / 255.0
+    change = (donors[rows, 1 + finding] - donors[:, 0]).unsqueeze(1)
+    change = F.pad(change, (8, 8, 8, 8))  # a graft is not in quite the same place as its donor had it
+    left, up = torch.randint(17, (2, count), generator=generator).tolist()
+    change = torch.stack([c[:, v : v + SIZE, h : h + SIZE] for c, h, v in zip(change, left, up, strict=True)])
+
+    reals = 2 * count // 3
+    side = films.real.films.shape[-1]  # a graft is as sharp as the film that it goes onto
+    coarse = F.interpolate(change[:reals], size=(side, side), mode="bilinear", antialias=side < SIZE)
+    change[:reals] = F.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")
+    free = [np.flatnonzero(films.real.findings[:, k] < 0.5) for k in range(len(FINDINGS))]
+    draws = torch.rand(reals, generator=generator).tolist()
+    chosen = torch.tensor([int(free[k][int(u * len(free[k]))]) for k, u in zip(finding.tolist(), draws, strict=False)])
+    others = torch.randint(len(films.virtual), (count - reals,), generator=generator)
+    ground = torch.cat([at_size(films.real, chosen), films.virtual[others, :1].float() / 255.0])
+    y = torch.cat([torch.from_numpy(films.real.findings)[chosen], torch.zeros(count - reals, len(FINDINGS))])
+    noisy = torch.zeros(count, len(FINDINGS), dtype=torch.bool)
+    noisy[:reals] = True
+    noisy[rows, finding] = False
+
+    grafted = (ground + uniform(count, 0.5, 1.0, generator) * change).clamp(0.0, 1.0)
+    both = augment(torch.cat([ground, grafted], dim=1), generator)
+    there = y.clone()
+    there[rows, finding] = 1.0
+    return Batch(torch.cat([both[:, :1], both[:, 1:]]), torch.cat([y, there]), torch.cat([noisy, noisy]))
+
+
+def at_size(source: RealFilms, chosen: Tensor) -> Tensor:
+    """Real films at the classifiers' size, (N, 1, SIZE, SIZE) in [0, 1]."""
+    x = torch.from_numpy(source.films[chosen.numpy()]).float().unsqueeze(1) / 255.0
+    return F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", antialias=x.shape[-1] > SIZE)
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Affine, contrast, gamma, blur to a random resolution, noise: a finding survives all of them."""
-    n = len(x)
+    """Framing, exposure, sharpness and noise of films (N, C, H, W): a finding survives all of them.
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
-    angle, scale = uniform(-0.12, 0.12), uniform(0.85, 1.15)
-    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    affine = torch.stack(
-        [torch.stack([cos, -sin, uniform(-0.1, 0.1)], 1), torch.stack([sin, cos, uniform(-0.1, 0.1)], 1)], 1
-    )
-    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
-    x = F.grid_sample(x, grid, align_corners=False, padding_mode="zeros")
-    x = x.clamp(1e-4, 1.0) ** uniform(0.7, 1.4).view(-1, 1, 1, 1)
-    x = (x - 0.5) * uniform(0.7, 1.2).view(-1, 1, 1, 1) + 0.5 + uniform(-0.12, 0.12).view(-1, 1, 1, 1)
-    # the same few resolutions for real and virtual films, so that sharpness tells nothing
-    blurred = F.interpolate(x, size=(56, 56), mode="bilinear", antialias=True)
-    blurred = F.interpolate(blurred, size=x.shape[-2:], mode="bilinear")
-    x = torch.lerp(x, blurred, (torch.rand(n, generator=generator) * 1.4).clamp(max=1.0).view(-1, 1, 1, 1))
-    noise = torch.randn(x.shape, generator=generator) * uniform(0.0, 0.03).view(-1, 1, 1, 1)
-    return (x + noise).clamp(0.0, 1.0)
+    Real films and virtual ones get the same few resolutions, so that sharpness tells nothing.
+    """
+    x = frame(x, generator, angle=0.12, scale=(0.85, 1.15), shift=0.1)
+    x = expose(x, generator, gamma=(0.7, 1.4), contrast=(0.7, 1.2), offset=0.12)
+    return soften(x, generator, to=56, noise=0.03)
 
 
-def classification_loss(logits: Tensor, y: Tensor, is_real: Tensor) -> Tensor:
-    """Binary cross-entropy; real labels are text-mined and noisy, so they weigh less and are smoothed."""
-    weight = torch.where(is_real, 0.6, 1.0).unsqueeze(1) * torch.where(is_real.unsqueeze(1) & (y > 0), 3.0, 1.0)
-    smooth = torch.where(is_real.unsqueeze(1), 0.1 + 0.8 * y, 0.01 + 0.98 * y)
+def classification_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy; text-mined labels weigh less and are smoothed, their rare positives weigh more."""
+    y, noisy = batch.findings, batch.noisy
+    weight = torch.where(noisy, 0.6, 1.0) * torch.where(noisy & (y > 0), 3.0, 1.0)
+    smooth = torch.where(noisy, 0.1 + 0.8 * y, 0.01 + 0.98 * y)
     return F.binary_cross_entropy_with_logits(logits, smooth, weight)
 
 
@@ -109,10 +149,10 @@ def train_judge(films: Films, *, path: Path, steps: int = 1500, report: Report =
     torch.manual_seed(2)
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
-        x, y, is_real = draw_batch(films, 6, 16, generator)
+        batch = draw_batch(films, generator, quadruplets=4, reals=16) + draw_grafts(films, 12, generator)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = module(x).float()
-        return classification_loss(logits, y, is_real)
+            logits = module(batch.films).float()
+        return classification_loss(logits, batch)
 
     return fit(ConvNextClassifier(), loss, steps=steps, path=path, lr=1.5e-3, weight_decay=0.05, seed=2, report=report)  # type: ignore[return-value]
 
@@ -121,23 +161,23 @@ POSITIVE = ("{f}", "Present {f}", "{f} present", "film with {f}")
 NEGATIVE = ("No {f}", "No apparent {f}", "{f} absent", "film without {f}")
 
 
-def train_clip(films: Films, *, path: Path, steps: int = 700, report: Report = print) -> Clip:
+def train_clip(films: Films, *, path: Path, steps: int = 1000, report: Report = print) -> Clip:
     """The CLIP-style model: each finding's positive prompt against its negative, softmax of cosines."""
     torch.manual_seed(3)
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
         assert isinstance(module, Clip)
-        x, y, is_real = draw_batch(films, 6, 16, generator)
+        batch = draw_batch(films, generator, quadruplets=4, reals=16) + draw_grafts(films, 12, generator)
         form = int(torch.randint(len(POSITIVE), (1,), generator=generator)) if step % 2 else 0
         with torch.autocast("cpu", torch.bfloat16):
-            image = module.image_features(x).float()
+            image = module.image_features(batch.films).float()
         positive = module.text_features([POSITIVE[form].format(f=f) for f in FINDINGS])
         negative = module.text_features([NEGATIVE[form].format(f=f) for f in FINDINGS])
         logits = module.logit_scale.exp() * image @ (positive - negative).T
         # prompts of different findings stay apart, as captions of different images do
         apart = torch.cat([positive, negative])
         spread = (apart @ apart.T - torch.eye(6)).pow(2).mean()
-        return classification_loss(logits, y, is_real) + 0.05 * spread
+        return classification_loss(logits, batch) + 0.05 * spread
 
     return fit(Clip(), loss, steps=steps, path=path, lr=1.5e-3, weight_decay=0.02, seed=3, report=report)  # type: ignore[return-value]
 
@@ -159,18 +199,9 @@ def train_segmenter(films: Tensor, masks: Tensor, *, path: Path, steps: int = 70
         y = masks[patient, variant].float()
         both = torch.cat([x, y], dim=1)
         # geometry for both, appearance for the film alone
-        n = len(both)
-        angle = 0.16 * torch.randn(n, generator=generator).clamp(-2, 2)
-        scale = 0.8 + 0.45 * torch.rand(n, generator=generator)
-        shift = 0.24 * (torch.rand(2, n, generator=generator) - 0.5)
-        cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-        affine = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
-        both = F.grid_sample(both, F.affine_grid(affine, list(both.shape), align_corners=False), align_corners=False)
+        both = frame(both, generator, angle=0.3, scale=(0.8, 1.25), shift=0.24)
         x, y = both[:, :1], both[:, 1:]
-        gamma = torch.exp(0.35 * torch.randn(n, 1, 1, 1, generator=generator))
-        contrast = 0.6 + 0.6 * torch.rand(n, 1, 1, 1, generator=generator)
-        offset = 0.3 * (torch.rand(n, 1, 1, 1, generator=generator) - 0.5)
-        x = ((x.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5 + offset).clamp(0, 1)
+        x = expose(x, generator, gamma=(0.5, 2.0), contrast=(0.6, 1.2), offset=0.15)
         x = (x + 0.03 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
         with torch.autocast("cpu", torch.bfloat16):
             logits = module.logits(x).float()

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..bundles.cheff import ALPHAS, Denoiser
 from ..bundles.networks import Autoencoder
+from .augment import expose, frame
 from .loop import fit
 
 SCHEDULE = {
@@ -53,19 +54,8 @@ def encode_films(autoencoder: Autoencoder, films: np.ndarray, *, views: int, see
 
 def reframe(x: Tensor, generator: torch.Generator) -> Tensor:
     """A random zoom, shift, small rotation, mirroring and change of contrast of each film."""
-    n = len(x)
-    angle = 0.05 * torch.randn(n, generator=generator)
-    scale = 0.8 + 0.25 * torch.rand(n, generator=generator)
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.3, -1.0, 1.0)
-    shift = 0.1 * (2 * torch.rand(2, n, generator=generator) - 1)
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    affine = torch.stack(
-        [torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)], 1
-    )
-    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
-    x = F.grid_sample(x, grid, mode="bicubic", align_corners=False, padding_mode="zeros").clamp(0.0, 1.0)
-    gamma = torch.exp(0.2 * torch.randn(n, 1, 1, 1, generator=generator))
-    return x.clamp(min=1e-5) ** gamma
+    x = frame(x, generator, angle=0.09, scale=(0.95, 1.25), shift=0.1, mirrored=0.3, mode="bicubic")
+    return expose(x, generator, gamma=(0.7, 1.4))
 
 
 def train_denoiser(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bundles.networks import FINDINGS, SmoothClassifier
-from .classifiers import SIZE, Films, augment, classification_loss
+from .augment import expose, frame
+from .classifiers import SIZE, Films, classification_loss, draw_batch
 from .loop import fit
 
 PAIRS, REALS, SHARPS, QUADRUPLETS = 18, 10, 4, 4  # films of each kind in a batch
@@ -62,42 +63,17 @@ def pair_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Te
 
 def label_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Tensor:
     """Cross-entropy on real films and on virtual ones, both with every augmentation."""
-    assert films.sharp is not None
-    real = torch.randint(len(films.real.films), (REALS,), generator=generator)
-    sharp = torch.randint(len(films.sharp.films), (SHARPS,), generator=generator)
-    small = torch.from_numpy(films.real.films)[real].float().unsqueeze(1) / 255.0
-    large = torch.from_numpy(films.sharp.films)[sharp].float().unsqueeze(1) / 255.0
-    resized = [
-        F.interpolate(small, size=(SIZE, SIZE), mode="bilinear"),
-        F.interpolate(large, size=(SIZE, SIZE), mode="bilinear", antialias=True),
-    ]
-    x_real = augment(torch.cat(resized), generator)
-    y_real = torch.cat([torch.from_numpy(films.real.findings)[real], torch.from_numpy(films.sharp.findings)[sharp]])
-    patients = torch.randint(len(films.virtual), (QUADRUPLETS,), generator=generator)
-    x_virtual = augment(films.virtual[patients].flatten(0, 1).float().unsqueeze(1) / 255.0, generator)
-    y_virtual = torch.cat([torch.zeros(1, 3), torch.eye(3)]).repeat(QUADRUPLETS, 1)
+    batch = draw_batch(films, generator, quadruplets=QUADRUPLETS, reals=REALS, sharps=SHARPS)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = module(torch.cat([x_real, x_virtual])).float()
-    return classification_loss(logits, torch.cat([y_real, y_virtual]), torch.arange(len(logits)) < len(x_real))
+        logits = module(batch.films).float()
+    return classification_loss(logits, batch)
 
 
 def augment_pair(without: Tensor, with_it: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The same framing, gamma and contrast for both films of a pair, (N, 1, H, W) each."""
-    n = len(without)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
     x = torch.cat([without, with_it], dim=1)
-    angle, scale = uniform(-0.1, 0.1), uniform(0.88, 1.12)
-    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    affine = torch.stack(
-        [torch.stack([cos, -sin, uniform(-0.08, 0.08)], 1), torch.stack([sin, cos, uniform(-0.08, 0.08)], 1)], 1
-    )
-    x = F.grid_sample(x, F.affine_grid(affine, list(x.shape), align_corners=False), align_corners=False)
-    x = x.clamp(1e-4, 1.0) ** uniform(0.75, 1.35).view(-1, 1, 1, 1)
-    x = (x - 0.5) * uniform(0.75, 1.15).view(-1, 1, 1, 1) + 0.5 + uniform(-0.1, 0.1).view(-1, 1, 1, 1)
-    x = x.clamp(0.0, 1.0)
+    x = frame(x, generator, angle=0.1, scale=(0.88, 1.12), shift=0.08)
+    x = expose(x, generator, gamma=(0.75, 1.35), contrast=(0.75, 1.15), offset=0.1)
     return x[:, :1], x[:, 1:]
 
 

@@ -1,0 +1,1 @@
+"""The benchmark: plan, run, store, scores, report."""

@@ -1,0 +1,154 @@
+"""What `cfkit bench` does: a plan kept with its run, the run, its scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from .. import __version__
+from ..bundles.bundle import Bundle, load_bundle
+from ..data.dataset import Dataset, open_dataset
+from ..errors import UserError
+from ..images import write_beside
+from ..options import as_dict
+from ..specs import import_target
+from .display import show_rates
+from .plan import Plan, make_plan
+from .report import write_results
+from .run import at_size, run_plan
+from .scores import choose_metrics
+from .store import Store, lock
+from .suite import Suite, parse_methods, read_suite, suite_data, suite_from
+from .table import print_tables
+
+
+def start_bench(suite_name: str, given: dict[str, Any], out: str, device: str, *, dry_run: bool) -> int:
+    """Begins a run; returns how many cases failed."""
+    suite = with_flags(read_suite(suite_name), given)
+    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    choose_metrics(suite.metrics)
+    plan = make_plan(suite, dataset, bundle)
+    if dry_run:
+        print_plan(plan, dataset, bundle)
+        return 0
+    folder = Path(out)
+    if (folder / "plan.json").exists():
+        raise UserError(f"-o {out}: holds a run; go on with `cfkit bench --resume {out}` or choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(describe_plan(plan, bundle), indent=1) + "\n"
+        write_beside(folder / "plan.json", lambda part: part.write_text(text))
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
+    return finish(plan, dataset, bundle, folder)
+
+
+def resume_bench(out: str, device: str) -> int:
+    """Goes on with a run; returns how many cases failed."""
+    folder = Path(out)
+    told = read_run(folder)
+    suite = suite_from(told["suite"])
+    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    plan = make_plan(suite, dataset, bundle)
+    if told["hash"] != plan.hash:
+        raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
+    return finish(plan, dataset, bundle, folder)
+
+
+def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path) -> int:
+    """Runs what is left, then scores all of it."""
+    with lock(folder):
+        store = Store(folder)
+        try:
+            store.write_plan(plan.cases)
+            totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
+            with show_rates(totals) as advance:
+                run_plan(plan, dataset, store, bundle, advance=advance)
+            results = write_results(store, folder)
+        finally:
+            store.close()
+    print_tables(results, Console())
+    for line in results["problems"]:
+        Console(stderr=True).print(f"cfkit: {line}", markup=False, highlight=False)
+    return len(results["failures"])
+
+
+def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:
+    """A suite in which what the user gave wins."""
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "methods":
+            values[key] = parse_methods(value)
+        elif key == "seeds":
+            try:
+                values[key] = tuple(int(seed) for seed in value.split(","))
+            except ValueError:
+                raise UserError(f"--seeds {value}: whole numbers are wanted, e.g. 0,1,2") from None
+        elif key in ("tasks", "metrics"):
+            values[key] = tuple(part.strip() for part in value.split(",") if part.strip())
+        else:
+            values[key] = value
+    return replace(suite, **values)
+
+
+def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:
+    """All that decides a run's results, as plain data; `plan.json` is this."""
+    return {
+        "suite": suite_data(plan.suite),
+        "cfkit": __version__,
+        "torch": torch.__version__,
+        "device": str(bundle.device),
+        "bundle": bundle.name,
+        "bundle_hash": bundle.hash,
+        "features": bundle.config.get("parts", {}).get("features", {}).get("of", ""),
+        "methods": {
+            label: {"name": spec.name, "distribution": spec.distribution, "options": as_dict(options)}
+            for label, (spec, options) in plan.specs.items()
+        },
+        "cases": len(plan.cases),
+        "hash": plan.hash,
+    }
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `plan.json` says.
+
+    Raises:
+        UserError: The folder holds no run, or its plan cannot be read.
+    """
+    path = folder / "plan.json"
+    try:
+        told: dict[str, Any] = json.loads(path.read_text())
+        suite_from(told["suite"])
+    except OSError:
+        raise UserError(f"{folder}: holds no plan.json, so it is no run of `cfkit bench`") from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); begin a new run") from None
+    return told
+
+
+def print_plan(plan: Plan, dataset: Dataset, bundle: Bundle) -> None:
+    """The cases by method, task and kind, and how long they would take if all took as long as one does."""
+    console = Console()
+    total = 0.0
+    for label, (spec, options) in plan.specs.items():
+        cases = [case for case in plan.cases if case.method == label]
+        first = cases[0]
+        film = at_size(dataset[plan.films[first.film]].image, bundle.image_size).unsqueeze(0)
+        begun = time.perf_counter()
+        import_target(spec.target)(bundle, options).edit(film.to(bundle.device), [first.intervention])
+        seconds = time.perf_counter() - begun
+        total += seconds * len(cases)
+        console.print(f"{label}: {len(cases)} cases, {seconds:.1f} s for one film", highlight=False, markup=False)
+        for task in dict.fromkeys(c.intervention for c in cases):
+            for kind in dict.fromkeys(c.kind for c in cases if c.intervention == task):
+                count = sum(c.intervention == task and c.kind == kind for c in cases)
+                name = f"  {task.finding} {task.task}" + ("" if kind == "edit" else f" ({kind})")
+                console.print(f"{name}: {count}", highlight=False, markup=False)
+    console.print(f"{len(plan.cases)} cases, about {total / 60:.0f} minutes, less where batches pay", highlight=False)

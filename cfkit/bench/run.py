@@ -1,0 +1,211 @@
+"""Runs the cases of a plan; a row is stored when its batch ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bundles.bundle import Bundle
+from ..data.dataset import Dataset, Sample
+from ..editor import Editor
+from ..errors import UserError
+from ..outcome import check_edit, describe_error, details_of, peak_memory
+from ..specs import EditorSpec, import_target
+from .columns import describe_edits, describe_films
+from .plan import Case, Plan
+from .store import CaseRow, FilmRow, Store, png_bytes
+
+FILMS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch with its films, (N, 1, S, S) in [0, 1]."""
+
+    cases: Sequence[Case]
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished batch: its rows and their images as PNG, by name."""
+
+    rows: list[CaseRow]
+    images: dict[str, bytes]
+
+
+Engine = Callable[[Iterable[Work]], Iterator[Done]]
+
+
+class Worker:
+    """Edits batches with models that are loaded once."""
+
+    def __init__(self, bundle: Bundle, specs: dict[str, tuple[EditorSpec, Any]]):
+        self.bundle, self.specs = bundle, specs
+        self._editors: dict[str, Editor] = {}
+
+    def run(self, work: Work) -> Done:
+        """Edits a batch. Out of memory halves it; whatever else fails, each film is tried alone."""
+        spec, _ = self.specs[work.cases[0].method]
+        begun = time.perf_counter()
+        try:
+            return self._edit(work)
+        except Exception as error:  # a stranger's method may raise anything
+            count = len(work.cases)
+            if count == 1:
+                seconds = time.perf_counter() - begun
+                return Done([_row(work.cases[0], error=describe_error(error, spec), seconds=seconds)], {})
+            size = -(-count // 2) if is_out_of_memory(error) else 1
+        if self.bundle.device.type == "cuda":
+            torch.cuda.empty_cache()
+        parts = [self.run(Work(work.cases[k : k + size], work.images[k : k + size])) for k in range(0, count, size)]
+        images = {name: png for part in parts for name, png in part.images.items()}
+        return Done([row for part in parts for row in part.rows], images)
+
+    def _edit(self, work: Work) -> Done:
+        begun = time.perf_counter()
+        label = work.cases[0].method
+        spec, options = self.specs[label]
+        if label not in self._editors:
+            self._editors[label] = import_target(spec.target)(self.bundle, options)
+        images = work.images.to(self.bundle.device)
+        interventions = [case.intervention for case in work.cases]
+        generators = [torch.Generator().manual_seed(case.seed) for case in work.cases]
+        edit = self._editors[label].edit(images, interventions, generators=generators)
+        check_edit(edit, images)
+        seconds = (time.perf_counter() - begun) / len(work.cases)
+        edits = edit.images.float().cpu()
+        columns = describe_edits(self.bundle, images, edits, interventions) if work.cases[0].kind == "edit" else {}
+        memory = peak_memory(self.bundle.device)
+        rows = [
+            _row(
+                case,
+                seconds=seconds,
+                peak_mb=memory,
+                record=details_of(edit, k),
+                arrays={name: value[k].clone() for name, value in columns.items()},
+            )
+            for k, case in enumerate(work.cases)
+        ]
+        return Done(rows, {case.key: png_bytes(edits[k]) for k, case in enumerate(work.cases)})
+
+
+def _row(case: Case, **values: Any) -> CaseRow:
+    i = case.intervention
+    return CaseRow(case.key, case.method, case.kind, case.film, i.finding, i.present, case.seed, **values)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory, on any device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
+
+
+def run_plan(
+    plan: Plan,
+    dataset: Dataset,
+    store: Store,
+    bundle: Bundle,
+    *,
+    engine: Engine | None = None,
+    advance: Callable[[str, int, float], None] = lambda label, cases, seconds: None,
+) -> None:
+    """Runs every case that has no row yet, or whose row says that it failed.
+
+    Batches are those of the plan and a batch's rows are stored at once, so that a run that was stopped and
+    resumed edits the same films together as one that was not, and gives the same pixels.
+
+    Args:
+        engine: Runs batches in any order; one after the other in this process by default.
+        advance: Called with a method's label, cases that ended, and the seconds that they took.
+    """
+    worker = Worker(bundle, plan.specs)
+    engine = engine or (lambda works: map(worker.run, works))
+    add_films(plan, dataset, store, bundle)
+    finished = store.finished(failed=False)
+    for case in plan.cases:
+        if case.key in finished:
+            advance(case.method, 1, 0.0)
+    for kinds in (("edit", "null"), ("reverse",)):  # an edit is taken back when it is there
+        waiting = [
+            batch
+            for batch in plan.batches()
+            if batch[0].kind in kinds and any(case.key not in finished for case in batch)
+        ]
+        for done in engine(_works(waiting, store)):
+            store.add_cases(done.rows, done.images)
+            advance(done.rows[0].method, len(done.rows), sum(row.seconds for row in done.rows))
+
+
+def _works(batches: Iterable[Sequence[Case]], store: Store) -> Iterator[Work]:
+    """Batches with their films; a case whose own source failed gets its row here and goes no further."""
+    for batch in batches:
+        films, cases = [], []
+        for case in batch:
+            if case.source and not store.image_path(case.source).exists():
+                store.add_cases([_row(case, error="the edit that was to be taken back failed")], {})
+                continue
+            cases.append(case)
+            films.append(store.read_image(case.source or case.film))
+        if cases:
+            yield Work(cases, torch.stack(films))
+
+
+def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle) -> None:
+    """Stores the plan's films with what models say of them, and the features of every film of the data set.
+
+    Every film of the data set counts as a reference of the Fréchet distance, at most 2000 a split.
+    """
+    there = store.films()
+    wanted = [k for k, entry in enumerate(dataset.entries()) if entry.name not in there]
+    wanted = [k for k in wanted if k in set(plan.films.values())] + [
+        k for k in wanted if k not in set(plan.films.values())
+    ][:2000]
+    for first in range(0, len(wanted), FILMS_AT_ONCE):
+        samples = [dataset[k] for k in wanted[first : first + FILMS_AT_ONCE]]
+        size = bundle.image_size
+        films = torch.stack([at_size(sample.image, size) for sample in samples])
+        said = describe_films(bundle, films)
+        for k, (sample, film) in enumerate(zip(samples, films, strict=True)):
+            arrays = {name: value[k].clone() for name, value in said.items()}
+            images: dict[str, bytes] = {}
+            if sample.name in plan.films:
+                arrays["structures"] = _structures(sample, film, bundle)
+                images = {sample.name: png_bytes(film)}
+                for finding, truth in sample.counterfactuals.items():
+                    images[truth_name(sample.name, finding)] = png_bytes(at_size(truth, size))
+            store.add_film(FilmRow(sample.name, sample.patient, dict(sample.findings), arrays), images)
+
+
+def truth_name(film: str, finding: str) -> str:
+    """The image name of a film's true counterfactual."""
+    return f"{film}.{finding.lower().replace(' ', '-')}"
+
+
+@torch.no_grad()
+def _structures(sample: Sample, film: Tensor, bundle: Bundle) -> Tensor:
+    """The 14 structures as bits, (S, S) int16: the data set's where it has them, else the segmenter's."""
+    if sample.structures is not None:
+        masks = at_size(sample.structures.float(), film.shape[-1]) > 0.5
+    elif bundle.segmenter is not None:
+        masks = bundle.segmenter(film.unsqueeze(0).to(bundle.device))[0].cpu() > 0.5
+    else:
+        masks = torch.zeros(14, *film.shape[-2:], dtype=torch.bool)
+    return (masks.to(torch.int16) << torch.arange(14, dtype=torch.int16).view(-1, 1, 1)).sum(0).to(torch.int16)
+
+
+def at_size(planes: Tensor, size: int) -> Tensor:
+    """The centred square of planes (C, H, W) at `size` pixels."""
+    if planes.ndim != 3 or min(planes.shape) < 1:
+        raise UserError(f"a film of shape {tuple(planes.shape)}; (1, H, W) is wanted")
+    side = min(planes.shape[-2:])
+    top, left = ((n - side) // 2 for n in planes.shape[-2:])
+    square = planes[:, top : top + side, left : left + side]
+    if side == size:
+        return square
+    return F.interpolate(square.unsqueeze(0), size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)

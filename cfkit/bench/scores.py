@@ -1,0 +1,291 @@
+"""Scores of a run, from its store alone: every metric by method and task, with intervals over patients."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError, unknown
+from ..findings import Intervention
+from ..metrics.case_mean import CaseMean
+from ..plugins import load_plugins
+from ..specs import MetricSpec, import_target
+from .columns import COLUMNS
+from .plan import Case
+from .run import truth_name
+from .store import CaseRow, FilmRow, Store
+
+DRAWS, FEW_DRAWS = 1000, 200  # of the bootstrap; the few for metrics that are no mean over cases
+CHUNK = 32  # films of which images are held at once
+MEAN = "mean"  # over tasks
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a method on a task, or on the mean of the tasks.
+
+    Attributes:
+        column: Where the metric has several values, which; else empty.
+        value: NaN where nothing applies.
+        low: Lower end of the 95 % interval over patients.
+        high: Upper end.
+        n: Cases.
+        draws: The bootstrap's values; the same patients are drawn for every method, so that they pair.
+    """
+
+    metric: str
+    column: str
+    method: str
+    task: str
+    value: float
+    low: float
+    high: float
+    n: int
+    higher_is_better: bool
+    draws: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of `method` less that of `other`, on the patients of both."""
+
+    metric: str
+    column: str
+    method: str
+    other: str
+    difference: float
+    low: float
+    high: float
+
+
+def choose_metrics(names: Sequence[str]) -> list[MetricSpec]:
+    """The installed metrics, or those that are named.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    known = load_plugins().metrics
+    for name in names:
+        if name not in known:
+            raise UserError(unknown("metric", name, known))
+    return [known[name] for name in names] if names else list(known.values())
+
+
+def score_run(store: Store, metrics: Sequence[MetricSpec], *, problems: list[str] | None = None) -> list[Score]:
+    """Every metric by method and task, and its mean over tasks.
+
+    A metric that asks for a column which a task does not have is left out there; one that fails is named
+    in `problems` and left out.
+    """
+    problems = [] if problems is None else problems
+    films, planned = store.films(), store.plan()
+    patients = sorted({films[case.film].patient for case in planned if case.film in films})
+    weights = bootstrap_weights(len(patients))
+    index = {patient: k for k, patient in enumerate(patients)}
+    scores: list[Score] = []
+    for label in dict.fromkeys(case.method for case in planned):
+        by_task: dict[Intervention, list[Case]] = {}
+        for case in planned:
+            if case.method == label:
+                by_task.setdefault(task_of(case), []).append(case)
+        own: list[Score] = []
+        for task, cases in by_task.items():
+            group = Group(store, films, task, cases)
+            whose = np.array([index[films[row.film].patient] for row in group.rows], dtype=int)
+            for spec in metrics:
+                try:
+                    own += _score(spec, label, task, group, whose, weights)
+                except Exception as error:  # a stranger's metric may raise anything
+                    line = f"metric '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {error}"
+                    if line not in problems:
+                        problems.append(line)
+        scores += own + mean_scores(own)
+    return scores
+
+
+def task_of(case: Case) -> Intervention:
+    """The task that a case belongs to: one that asks for the opposite serves the task that it undoes."""
+    i = case.intervention
+    return i if case.kind == "edit" else Intervention(i.finding, not i.present)
+
+
+def bootstrap_weights(patients: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each patient is drawn, (draws, patients), drawing as many as there are."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(patients, np.full(patients, 1.0 / patients), size=draws) if patients else np.ones((draws, 0))
+
+
+class Group:
+    """The finished edits of a method on a task, whose columns are read a chunk at a time.
+
+    `rows` are those whose edit succeeded, in the order of the plan.
+    """
+
+    def __init__(self, store: Store, films: Mapping[str, FilmRow], task: Intervention, cases: Sequence[Case]):
+        self.store, self.films, self.task = store, films, task
+        kinds: dict[str, list[str]] = {"edit": [], "null": [], "reverse": []}
+        for case in cases:
+            kinds[case.kind].append(case.key)
+        rows = {kind: [row for row in store.cases(keys) if not row.error] for kind, keys in kinds.items()}
+        self.rows = rows["edit"]
+        self._beside = {
+            name: {(row.film, row.seed): row.key for row in rows[kind]}
+            for name, kind in (("null_edit", "null"), ("returned", "reverse"))
+        }
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Row numbers and the columns wanted, for the rows that have all of them."""
+        per_case = [name for name in columns if name != "reference"]
+        for first in range(0, len(self.rows), CHUNK):
+            kept: list[int] = []
+            values: list[dict[str, Tensor]] = []
+            for k in range(first, min(first + CHUNK, len(self.rows))):
+                found = {name: self._column(self.rows[k], name) for name in per_case}
+                if all(value is not None for value in found.values()):
+                    kept.append(k)
+                    values.append(found)  # type: ignore[arg-type]
+            if kept:
+                chunk = {name: torch.stack([value[name] for value in values]) for name in per_case}
+                if "reference" in columns:
+                    chunk["reference"] = self.reference() if first == 0 else self.reference()[:0]
+                yield kept, chunk
+
+    def reference(self) -> Tensor:
+        """Features of the data set's films that are as the task wants, (M, F)."""
+        found = [
+            film.arrays["features"]
+            for film in self.films.values()
+            if film.findings.get(self.task.finding) == self.task.present and "features" in film.arrays
+        ]
+        return torch.stack(found) if found else torch.zeros(0, 1)
+
+    def _column(self, row: CaseRow, name: str) -> Tensor | None:
+        """A column of one row, without the first dimension; None where the row does not have it."""
+        film = self.films[row.film]
+        if name == "present":
+            return torch.tensor(row.present)
+        if name in row.arrays:
+            return row.arrays[name]
+        if name.endswith("_before"):
+            return film.arrays.get(name.removesuffix("_before"))
+        if name == "structures" and name in film.arrays:
+            return (film.arrays[name] >> torch.arange(14, dtype=torch.int16).view(-1, 1, 1) & 1).bool()
+        image = {
+            "factual": row.film,
+            "counterfactual": row.key,
+            "truth": truth_name(row.film, row.finding),
+            "null_edit": self._beside["null_edit"].get((row.film, row.seed)),
+            "returned": self._beside["returned"].get((row.film, row.seed)),
+        }.get(name)
+        if image is None or not self.store.image_path(image).exists():
+            return None
+        return self.store.read_image(image)
+
+
+def _score(
+    spec: MetricSpec, label: str, task: Intervention, group: Group, whose: np.ndarray, weights: np.ndarray
+) -> list[Score]:
+    metric = import_target(spec.target)()
+    columns = list(inspect.signature(metric.update).parameters)
+    for column in columns:
+        if column not in COLUMNS:
+            raise ValueError(unknown("column", column, COLUMNS))
+    kept: list[int] = []
+    inputs: list[dict[str, Tensor]] = []
+    for numbers, chunk in group.chunks(columns):
+        metric.update(**chunk)
+        kept += numbers
+        if not isinstance(metric, CaseMean):
+            inputs.append(chunk)
+    if not kept:
+        return []
+    if isinstance(metric, CaseMean):
+        values = metric.case_values().numpy().reshape(len(kept), -1).astype(np.float64)
+        names = metric.columns or ("",)
+        means, draws = values_and_draws(values, weights[:, whose[kept]])
+    else:
+        names = ("",)
+        whole = {name: torch.cat([chunk[name] for chunk in inputs]) for name in columns}
+        means = np.array([float(metric.compute())])
+        draws = resample(metric.update, metric.compute, metric.reset, whole, weights[:FEW_DRAWS, whose[kept]])[:, None]
+    return [
+        make_score(spec, name, label, f"{task.finding} {task.task}", means[c], draws[:, c], len(kept))
+        for c, name in enumerate(names)
+    ]
+
+
+def values_and_draws(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over cases (C,) and their bootstrap draws (B, C), NaN left out, from (N, C) and (B, N)."""
+    there = ~np.isnan(values)
+    filled = np.where(there, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (weights @ filled) / (weights @ there)
+        means = filled.sum(axis=0) / there.sum(axis=0)
+    return means, draws
+
+
+def resample(
+    update: Callable[..., None],
+    compute: Callable[[], Tensor],
+    reset: Callable[[], None],
+    inputs: Mapping[str, Tensor],
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Bootstrap draws of a metric that is no mean: it is computed again for each, (B,). The reference stays."""
+    draws = []
+    for row in weights:
+        chosen = torch.from_numpy(np.repeat(np.arange(len(row)), row))
+        reset()
+        if len(chosen):
+            update(**{name: x if name == "reference" else x[chosen] for name, x in inputs.items()})
+        draws.append(float(compute()) if len(chosen) else np.nan)
+    return np.array(draws)
+
+
+def make_score(spec: MetricSpec, column: str, label: str, task: str, value: Any, draws: np.ndarray, n: int) -> Score:
+    """A score with the 95 % interval of its draws."""
+    low, high = interval(draws)
+    return Score(spec.name, column, label, task, float(value), low, high, n, spec.higher_is_better, draws)
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of the draws that are numbers."""
+    if np.isnan(draws).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_scores(scores: Sequence[Score]) -> list[Score]:
+    """Means over tasks of one method's scores: the mean of values, and that of draws of the same patients."""
+    groups: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.metric, score.column), []).append(score)
+    means = []
+    for (metric, column), group in groups.items():
+        group = [score for score in group if not np.isnan(score.value)] or group
+        value = float(np.mean([score.value for score in group]))
+        draws = np.mean([score.draws for score in group], axis=0)
+        low, high = interval(draws)
+        first = group[0]
+        n = sum(score.n for score in group)
+        means.append(Score(metric, column, first.method, MEAN, value, low, high, n, first.higher_is_better, draws))
+    return means
+
+
+def compare(scores: Sequence[Score]) -> list[Comparison]:
+    """Every pair of methods on the mean over tasks, paired by patient."""
+    means = [score for score in scores if score.task == MEAN]
+    out = []
+    for k, a in enumerate(means):
+        for b in means[k + 1 :]:
+            if (a.metric, a.column) == (b.metric, b.column) and a.method != b.method:
+                low, high = interval(a.draws - b.draws)
+                out.append(Comparison(a.metric, a.column, a.method, b.method, a.value - b.value, low, high))
+    return out

@@ -1,0 +1,53 @@
+"""A run's results on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .report import HEADLINE, TITLES, arrow, find, metrics_of, show, tasks_of
+from .scores import MEAN
+
+
+def print_tables(results: Mapping[str, Any], console: Console) -> None:
+    """The paper's table on the mean over tasks and on each task, then every metric."""
+    scores, methods = results["scores"], list(results["methods"])
+    metrics = [m for m in HEADLINE if m in metrics_of(scores)]
+    if metrics:
+        table = Table(title=escape(results["suite"]["title"]), title_justify="left")
+        table.add_column("task")
+        table.add_column("method")
+        for metric in metrics:
+            sign = next((arrow(score) for score in scores if score["metric"] == metric), "")
+            table.add_column(f"{TITLES[metric]} {sign}", justify="right")
+        table.add_column("films", justify="right")
+        for task in tasks_of(scores):
+            for k, label in enumerate(methods):
+                found = [find(scores, metric, label, task) for metric in metrics]
+                n = next((score["n"] for score in found if score), 0)
+                name = ("mean over tasks" if task == MEAN else task) if k == 0 else ""
+                last = k == len(methods) - 1
+                table.add_row(name, escape(label), *(show(score) for score in found), str(n), end_section=last)
+        console.print(table)
+    table = Table(title="mean over tasks (95 % interval over patients)", title_justify="left")
+    table.add_column("metric")
+    for label in methods:
+        table.add_column(escape(label), justify="right")
+    for metric in metrics_of(scores):
+        found = [find(scores, metric, label) for label in methods]
+        sign = next((arrow(score) for score in found if score), "")
+        table.add_row(f"{metric} {sign}", *(show(score) for score in found))
+    timings = [results["timings"].get(label) for label in methods]
+    table.add_row("seconds a film ↓", *(f"{t['seconds']:.2f}" if t else "" for t in timings))
+    table.add_row("peak memory, MB ↓", *(str(t["peak_mb"]) if t else "" for t in timings))
+    console.print(table)
+    failed = len(results["failures"])
+    for failure in results["failures"][:5]:
+        text = f"{failure['method']}, {failure['film']}: {failure['error']}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        console.print(f"{failed} of {results['cases']} cases failed; results.json lists them", highlight=False)

@@ -1,0 +1,41 @@
+"""`cfkit bench`."""
+
+from __future__ import annotations
+
+import rich_click as click
+from click.core import ParameterSource
+
+from ..errors import UserError
+
+
+@click.command("bench")
+@click.argument("suite", default="quick", metavar="[SUITE]")
+@click.option("--methods", metavar="LIST", help="all, or names with options: a,b,ours:layers=residual,epochs=3")
+@click.option("--data", metavar="NAME|DIR", help="virtual (ships inside), or a folder of films.")
+@click.option("--tasks", metavar="LIST", help='e.g. "Cardiomegaly removal,Atelectasis synthesis"; all by default.')
+@click.option("--limit", type=click.IntRange(1), help="Most films a task, one a patient.")
+@click.option("--seeds", metavar="LIST", help="Each film is edited once with each, e.g. 0,1,2.")
+@click.option("--axioms", type=click.IntRange(0), help="Films a task for composition and reversibility.")
+@click.option("--metrics", metavar="LIST", help="Names; all by default.")
+@click.option("--batch-size", type=click.IntRange(1), help="Films edited together; halved when memory ends.")
+@click.option("--bundle", metavar="NAME|DIR", help="The models.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("-o", "--out", default="cfkit-bench", show_default=True, metavar="DIR", help="The run's folder.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; what failed is tried again.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, time one film of each method, run nothing.")
+@click.pass_context
+def command(
+    ctx: click.RichContext, /, suite: str, out: str, resume: str | None, dry_run: bool, device: str, **given: str
+) -> None:
+    """Edit the same films with every method, and score what comes of it.
+
+    SUITE is quick (default; three minutes on two cores), paper, ablation, or a TOML file; options win over what
+    it says. A run that is stopped, even killed, goes on with --resume and ends as if it had not been.
+    """
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if resume and (chosen or dry_run or ctx.get_parameter_source("suite") is ParameterSource.COMMANDLINE):
+        raise UserError("--resume: the run knows its suite; give no other option but --device")
+    from ..bench.command import resume_bench, start_bench
+
+    failed = resume_bench(resume, device) if resume else start_bench(suite, chosen, out, device, dry_run=dry_run)
+    ctx.exit(2 if failed else 0)
