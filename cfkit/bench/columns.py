@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bundles.audited import Audited
 from ..bundles.bundle import Bundle
 from ..findings import Intervention
 from ..metrics.transition import insertion_curve
@@ -23,6 +24,9 @@ COLUMNS = {
     "judge_after": "the same of the edit",
     "classifier_before": "the guiding classifier's probabilities, (N, K)",
     "classifier_after": "the same of the edit",
+    "audited_before": "probabilities of the classifier that is audited, (N, L)",
+    "audited_after": "the same of the edit",
+    "audited_target": "column of the finding in those, (N,)",
     "clip_before": "normalised CLIP features, (N, D)",
     "clip_after": "the same of the edit",
     "clip_positive": 'features of the prompt "{Finding}", (N, D)',
@@ -38,7 +42,7 @@ COLUMNS = {
 
 
 @torch.no_grad()
-def describe_films(bundle: Bundle, films: Tensor) -> dict[str, Tensor]:
+def describe_films(bundle: Bundle, films: Tensor, audited: Audited | None = None) -> dict[str, Tensor]:
     """What models say of films (N, 1, H, W), on the CPU; a part that the bundle lacks is left out."""
     films = films.to(bundle.device)
     said: dict[str, Tensor] = {}
@@ -46,6 +50,8 @@ def describe_films(bundle: Bundle, films: Tensor) -> dict[str, Tensor]:
         model = getattr(bundle, name)
         if model is not None:
             said[name] = torch.sigmoid(model(films))
+    if audited is not None:
+        said["audited"] = torch.sigmoid(audited(films))
     if bundle.clip is not None:
         said["clip"] = bundle.clip.image_features(films)
     if bundle.features is not None:
@@ -55,7 +61,11 @@ def describe_films(bundle: Bundle, films: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def describe_edits(
-    bundle: Bundle, factuals: Tensor, counterfactuals: Tensor, interventions: Sequence[Intervention]
+    bundle: Bundle,
+    factuals: Tensor,
+    counterfactuals: Tensor,
+    interventions: Sequence[Intervention],
+    audited: Audited | None = None,
 ) -> dict[str, Tensor]:
     """The columns of edits that take a model, on the CPU.
 
@@ -64,8 +74,11 @@ def describe_edits(
         factuals: (N, 1, H, W) in [0, 1].
         counterfactuals: Same shape and range.
         interventions: One a film.
+        audited: The classifier that is audited, if any.
     """
-    columns = {f"{name}_after": value for name, value in describe_films(bundle, counterfactuals).items()}
+    columns = {f"{name}_after": value for name, value in describe_films(bundle, counterfactuals, audited).items()}
+    if audited is not None and all(i.finding in audited.findings for i in interventions):
+        columns["audited_target"] = torch.tensor([audited.findings.index(i.finding) for i in interventions])
     factuals, counterfactuals = factuals.to(bundle.device), counterfactuals.to(bundle.device)
     judge, clip = bundle.judge, bundle.clip
     if clip is not None:

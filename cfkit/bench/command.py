@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,49 @@ from ..images import write_beside
 from ..options import as_dict
 from ..specs import import_target
 from .display import show_rates
+from .page import write_page
 from .plan import Plan, make_plan
 from .report import write_results
-from .run import at_size, run_plan
+from .run import Engine, at_size, run_plan
 from .scores import choose_metrics
 from .store import Store, lock
-from .suite import Suite, parse_methods, read_suite, suite_data, suite_from
+from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables
 
 
-def start_bench(suite_name: str, given: dict[str, Any], out: str, device: str, *, dry_run: bool) -> int:
+@dataclass(frozen=True)
+class Where:
+    """On what a run is computed; it decides no result.
+
+    Attributes:
+        device: As in `load_bundle`.
+        engine: "local" (this process) or "ray".
+        address: Of a Ray cluster.
+        workers: Most workers of Ray.
+        gpus: Share of a GPU for each of them.
+    """
+
+    device: str = "auto"
+    engine: str = "local"
+    address: str | None = None
+    workers: int | None = None
+    gpus: float = 0.0
+
+    def make_engine(self, plan: Plan) -> Engine | None:
+        """None for this process."""
+        if self.engine == "local":
+            return None
+        from .ray_engine import ray_engine
+
+        return ray_engine(plan, self.device, address=self.address, workers=self.workers, gpus=self.gpus)
+
+
+def start_bench(suite: Suite, given: dict[str, Any], out: str, where: Where, *, dry_run: bool = False) -> int:
     """Begins a run; returns how many cases failed."""
-    suite = with_flags(read_suite(suite_name), given)
-    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    suite = with_flags(suite, given)
+    if not suite.methods:
+        suite = replace(suite, methods=parse_methods("all"))
+    bundle, dataset = load_bundle(suite.bundle, device=where.device), open_dataset(suite.data)
     choose_metrics(suite.metrics)
     plan = make_plan(suite, dataset, bundle)
     if dry_run:
@@ -46,37 +77,62 @@ def start_bench(suite_name: str, given: dict[str, Any], out: str, device: str, *
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
-    return finish(plan, dataset, bundle, folder)
+    return finish(plan, dataset, bundle, folder, where)
 
 
-def resume_bench(out: str, device: str) -> int:
+def resume_bench(out: str, where: Where) -> int:
     """Goes on with a run; returns how many cases failed."""
     folder = Path(out)
     told = read_run(folder)
     suite = suite_from(told["suite"])
-    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    bundle, dataset = load_bundle(suite.bundle, device=where.device), open_dataset(suite.data)
     plan = make_plan(suite, dataset, bundle)
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
-    return finish(plan, dataset, bundle, folder)
+    return finish(plan, dataset, bundle, folder, where)
 
 
-def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path) -> int:
+def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path, where: Where) -> int:
     """Runs what is left, then scores all of it."""
     with lock(folder):
         store = Store(folder)
         try:
             store.write_plan(plan.cases)
             totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
+            engine = where.make_engine(plan)
             with show_rates(totals) as advance:
-                run_plan(plan, dataset, store, bundle, advance=advance)
+                run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
             results = write_results(store, folder)
+            page = write_page(store, folder, results)
         finally:
             store.close()
+    show_results(results)
+    print(page)
+    return len(results["failures"])
+
+
+def report_run(folder: Path, *, page: bool) -> None:
+    """Scores a run again from its store, finished or not.
+
+    Raises:
+        UserError: The folder holds no run.
+    """
+    read_run(folder)
+    store = Store(folder)
+    try:
+        results = write_results(store, folder)
+        written = write_page(store, folder, results) if page else folder / "results.json"
+    finally:
+        store.close()
+    show_results(results)
+    print(written)
+
+
+def show_results(results: dict[str, Any]) -> None:
+    """Tables on standard output, metrics that failed on standard error."""
     print_tables(results, Console())
     for line in results["problems"]:
-        Console(stderr=True).print(f"cfkit: {line}", markup=False, highlight=False)
-    return len(results["failures"])
+        print(f"cfkit: {line}", file=sys.stderr)
 
 
 def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:
@@ -90,7 +146,7 @@ def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:
                 values[key] = tuple(int(seed) for seed in value.split(","))
             except ValueError:
                 raise UserError(f"--seeds {value}: whole numbers are wanted, e.g. 0,1,2") from None
-        elif key in ("tasks", "metrics"):
+        elif key in ("tasks", "metrics", "findings"):
             values[key] = tuple(part.strip() for part in value.split(",") if part.strip())
         else:
             values[key] = value
@@ -111,6 +167,7 @@ def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:
             label: {"name": spec.name, "distribution": spec.distribution, "options": as_dict(options)}
             for label, (spec, options) in plan.specs.items()
         },
+        "audited": list(plan.audited),
         "cases": len(plan.cases),
         "hash": plan.hash,
     }

@@ -42,12 +42,14 @@ class Plan:
         specs: By label, the method's spec and its resolved options.
         films: Index in the data set by film name.
         cases: Every case, in the order in which they run; those of one batch follow each other.
+        audited: Findings of the classifier that is audited, if any.
     """
 
     suite: Suite
     specs: dict[str, tuple[EditorSpec, Any]]
     films: dict[str, int]
     cases: tuple[Case, ...]
+    audited: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -90,6 +92,7 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
     chosen = {task: _choose(entries, task, suite.limit) for task in tasks}
     names = {entry.name for group in chosen.values() for entry in group}
     hashes = {name: _hash_film(dataset[index[name]].image) for name in sorted(names)}
+    audited = suite.load_audited(bundle.device)
     specs: dict[str, tuple[EditorSpec, Any]] = {}
     cases: list[Case] = []
     for method in suite.methods:
@@ -106,6 +109,8 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
             "options": as_dict(options),
             "bundle": bundle.hash,
         }
+        if audited is not None:
+            decides["audited"] = [audited.hash, *audited.findings]
         for task, group in chosen.items():
             for seed in suite.seeds:
                 cases += _cases(
@@ -113,7 +118,8 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
                 )
     if not cases:
         raise UserError(f"--data {suite.data}: no film fits any task ({len(entries)} films were looked at)")
-    return Plan(suite, specs, {name: index[name] for name in sorted(names)}, tuple(cases))
+    findings = audited.findings if audited else ()
+    return Plan(suite, specs, {name: index[name] for name in sorted(names)}, tuple(cases), findings)
 
 
 def _cases(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..images import write_beside
+from .audit import measure_responses
 from .scores import MEAN, Score, bootstrap_weights, choose_metrics, compare, interval, score_run, values_and_draws
 from .store import Store
 
@@ -35,7 +36,12 @@ def write_results(store: Store, folder: Path) -> dict[str, Any]:
         "finished": len(store.finished(failed=False)),
         "scores": [_plain(score) for score in scores],
         "comparisons": [
-            {**vars(c), "difference": _number(c.difference), "low": _number(c.low), "high": _number(c.high)}
+            {
+                **vars(c),
+                "difference": plain_number(c.difference),
+                "low": plain_number(c.low),
+                "high": plain_number(c.high),
+            }
             for c in compare(scores)
         ],
         "failures": [
@@ -43,6 +49,7 @@ def write_results(store: Store, folder: Path) -> dict[str, Any]:
             for row in failures
         ],
         "problems": problems,
+        "responses": measure_responses(store, told["audited"]) if told.get("audited") else [],
         "timings": measure_timings(store),
     }
     files = {
@@ -71,16 +78,21 @@ def measure_timings(store: Store) -> dict[str, dict[str, Any]]:
         mean, draws = values_and_draws(seconds, bootstrap_weights(len(patients))[:, whose])
         low, high = interval(draws[:, 0])
         peak = max(row.peak_mb for row in rows)
-        timings[label] = {"seconds": _number(mean[0]), "low": _number(low), "high": _number(high), "peak_mb": peak}
+        timings[label] = {
+            "seconds": plain_number(mean[0]),
+            "low": plain_number(low),
+            "high": plain_number(high),
+            "peak_mb": peak,
+        }
     return timings
 
 
 def _plain(score: Score) -> dict[str, Any]:
     plain = {key: value for key, value in vars(score).items() if key != "draws"}
-    return {key: _number(value) if isinstance(value, float) else value for key, value in plain.items()}
+    return {key: plain_number(value) if isinstance(value, float) else value for key, value in plain.items()}
 
 
-def _number(value: float) -> float | None:
+def plain_number(value: float) -> float | None:
     """Six significant digits: what differs beyond them is the order of additions. None for NaN."""
     return None if math.isnan(value) else float(f"{value:.6g}")
 
@@ -147,7 +159,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     for task in tasks_of(scores)[1:]:
         lines += ["", f"{task}:", ""]
         lines += _markdown_table([m for m in HEADLINE if m in metrics_of(scores)], methods, scores, task)
-    lines += ["", f"95 % intervals over patients. {_footnote(results)}"]
+    lines += ["", f"95 % intervals over patients. {footnote(results)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -164,7 +176,8 @@ def _markdown_table(
     return lines
 
 
-def _footnote(results: Mapping[str, Any]) -> str:
+def footnote(results: Mapping[str, Any]) -> str:
+    """What the figures were made with."""
     return (
         f"Bundle {results['bundle']} ({results['bundle_hash']}), Fréchet features of {results['features'] or 'none'}, "
         f"cfkit {results['cfkit']}, torch {results['torch']}, {results['device']}. "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bundles.audited import Audited
 from ..bundles.bundle import Bundle
 from ..data.dataset import Dataset, Sample
 from ..editor import Editor
@@ -46,8 +47,8 @@ Engine = Callable[[Iterable[Work]], Iterator[Done]]
 class Worker:
     """Edits batches with models that are loaded once."""
 
-    def __init__(self, bundle: Bundle, specs: dict[str, tuple[EditorSpec, Any]]):
-        self.bundle, self.specs = bundle, specs
+    def __init__(self, bundle: Bundle, specs: dict[str, tuple[EditorSpec, Any]], audited: Audited | None = None):
+        self.bundle, self.specs, self.audited = bundle, specs, audited
         self._editors: dict[str, Editor] = {}
 
     def run(self, work: Work) -> Done:
@@ -81,7 +82,9 @@ class Worker:
         check_edit(edit, images)
         seconds = (time.perf_counter() - begun) / len(work.cases)
         edits = edit.images.float().cpu()
-        columns = describe_edits(self.bundle, images, edits, interventions) if work.cases[0].kind == "edit" else {}
+        columns = {}
+        if work.cases[0].kind == "edit":
+            columns = describe_edits(self.bundle, images, edits, interventions, self.audited)
         memory = peak_memory(self.bundle.device)
         rows = [
             _row(
@@ -99,6 +102,11 @@ class Worker:
 def _row(case: Case, **values: Any) -> CaseRow:
     i = case.intervention
     return CaseRow(case.key, case.method, case.kind, case.film, i.finding, i.present, case.seed, **values)
+
+
+def failed_rows(work: Work, error: str) -> Done:
+    """A batch none of whose cases could be edited."""
+    return Done([_row(case, error=error) for case in work.cases], {})
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -124,9 +132,10 @@ def run_plan(
         engine: Runs batches in any order; one after the other in this process by default.
         advance: Called with a method's label, cases that ended, and the seconds that they took.
     """
-    worker = Worker(bundle, plan.specs)
+    audited = plan.suite.load_audited(bundle.device)
+    worker = Worker(bundle, plan.specs, audited)
     engine = engine or (lambda works: map(worker.run, works))
-    add_films(plan, dataset, store, bundle)
+    add_films(plan, dataset, store, bundle, audited)
     finished = store.finished(failed=False)
     for case in plan.cases:
         if case.key in finished:
@@ -156,7 +165,7 @@ def _works(batches: Iterable[Sequence[Case]], store: Store) -> Iterator[Work]:
             yield Work(cases, torch.stack(films))
 
 
-def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle) -> None:
+def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle, audited: Audited | None = None) -> None:
     """Stores the plan's films with what models say of them, and the features of every film of the data set.
 
     Every film of the data set counts as a reference of the Fréchet distance, at most 2000 a split.
@@ -170,7 +179,7 @@ def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle) -> Non
         samples = [dataset[k] for k in wanted[first : first + FILMS_AT_ONCE]]
         size = bundle.image_size
         films = torch.stack([at_size(sample.image, size) for sample in samples])
-        said = describe_films(bundle, films)
+        said = describe_films(bundle, films, audited)
         for k, (sample, film) in enumerate(zip(samples, films, strict=True)):
             arrays = {name: value[k].clone() for name, value in said.items()}
             images: dict[str, bytes] = {}

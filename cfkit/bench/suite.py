@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, unknown
 from ..findings import Intervention, canonical
 from ..plugins import list_editors
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..bundles.audited import Audited
 
 SUITES = ("quick", "paper", "ablation")
 
@@ -47,6 +52,8 @@ class Suite:
         batch_size: Films edited together.
         bundle: The models.
         metrics: Names; empty for all.
+        classifier: One to be audited: a .pt2 file or "package.module:function".
+        findings: Names of its outputs, where it does not say them.
     """
 
     title: str = "Benchmark"
@@ -59,6 +66,16 @@ class Suite:
     batch_size: int = 8
     bundle: str = "demo"
     metrics: tuple[str, ...] = ()
+    classifier: str = ""
+    findings: tuple[str, ...] = ()
+
+    def load_audited(self, device: torch.device) -> Audited | None:
+        """The classifier that is audited, None where there is none."""
+        if not self.classifier:
+            return None
+        from ..bundles.audited import load_audited
+
+        return load_audited(self.classifier, self.findings, device)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:

@@ -16,6 +16,7 @@ from .scores import MEAN
 def print_tables(results: Mapping[str, Any], console: Console) -> None:
     """The paper's table on the mean over tasks and on each task, then every metric."""
     scores, methods = results["scores"], list(results["methods"])
+    wide = console.width >= 60 + 25 * len(methods)  # room for intervals
     metrics = [m for m in HEADLINE if m in metrics_of(scores)]
     if metrics:
         table = Table(title=escape(results["suite"]["title"]), title_justify="left")
@@ -31,23 +32,46 @@ def print_tables(results: Mapping[str, Any], console: Console) -> None:
                 n = next((score["n"] for score in found if score), 0)
                 name = ("mean over tasks" if task == MEAN else task) if k == 0 else ""
                 last = k == len(methods) - 1
-                table.add_row(name, escape(label), *(show(score) for score in found), str(n), end_section=last)
+                table.add_row(
+                    name, escape(label), *(show(score, interval=wide) for score in found), str(n), end_section=last
+                )
         console.print(table)
-    table = Table(title="mean over tasks (95 % interval over patients)", title_justify="left")
+    table = Table(
+        title="mean over tasks" + (" (95 % interval over patients)" if wide else "; intervals are in results.md"),
+        title_justify="left",
+    )
     table.add_column("metric")
     for label in methods:
         table.add_column(escape(label), justify="right")
     for metric in metrics_of(scores):
         found = [find(scores, metric, label) for label in methods]
         sign = next((arrow(score) for score in found if score), "")
-        table.add_row(f"{metric} {sign}", *(show(score) for score in found))
+        table.add_row(f"{metric} {sign}", *(show(score, interval=wide) for score in found))
     timings = [results["timings"].get(label) for label in methods]
     table.add_row("seconds a film ↓", *(f"{t['seconds']:.2f}" if t else "" for t in timings))
     table.add_row("peak memory, MB ↓", *(str(t["peak_mb"]) if t else "" for t in timings))
     console.print(table)
+    if results["responses"]:
+        console.print(_responses(results))
     failed = len(results["failures"])
     for failure in results["failures"][:5]:
         text = f"{failure['method']}, {failure['film']}: {failure['error']}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if failed:
         console.print(f"{failed} of {results['cases']} cases failed; results.json lists them", highlight=False)
+
+
+def _responses(results: Mapping[str, Any]) -> Table:
+    """Mean change of each probability of the audited classifier; the finding that was edited is bold."""
+    table = Table(title="mean change of the audited classifier's probabilities", title_justify="left")
+    table.add_column("task")
+    table.add_column("method")
+    for finding in results["audited"]:
+        table.add_column(escape(finding), justify="right")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for r in results["responses"]:
+        text = f"{r['change']:+.2f} ({r['low']:+.2f} to {r['high']:+.2f})"
+        rows.setdefault((r["task"], r["method"]), []).append(f"[bold]{text}[/bold]" if r["target"] else text)
+    for (task, method), cells in rows.items():
+        table.add_row(escape(task), escape(method), *cells)
+    return table

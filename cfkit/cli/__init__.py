@@ -12,7 +12,10 @@ from click.exceptions import Exit
 from .. import __version__
 from ..errors import UserError
 
-COMMANDS = ("edit", "bench", "methods", "doctor", "data", "train", "bundles", "new-method", "completion")
+COMMANDS = (
+    *("edit", "bench", "report", "compare", "audit"),
+    *("methods", "doctor", "data", "train", "bundles", "new-method", "completion"),
+)
 
 
 class LazyGroup(click.RichGroup):

@@ -31,6 +31,10 @@ SPECS = [
         ("change_dice", "ground_truth:ChangeDice", True, "Dice of change and true change"),
         ("composition", "axioms:Composition", False, "change by an edit that asks for nothing"),
         ("reversibility", "axioms:Reversibility", False, "change after an edit and its reverse"),
+        ("audit_flip_rate", "audit:AuditFlipRate", True, "audited classifier moves to the wanted side of 0.5"),
+        ("audit_margin", "audit:AuditMargin", True, "audited classifier's probability moves as wanted"),
+        ("audit_collateral", "audit:AuditCollateral", False, "audited classifier's other findings change"),
+        ("audit_missed", "audit:AuditMissed", False, "flips that the judge sees and the audited classifier does not"),
         ("cout", "transition:CounterfactualTransition", True, "counterfactual transition"),
     )
 ]

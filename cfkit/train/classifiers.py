@@ -83,41 +83,69 @@ def draw_batch(films: Films, generator: torch.Generator, *, quadruplets: int, re
 
 
 def draw_grafts(films: Films, count: int, generator: torch.Generator) -> Batch:
-    """Films twice: as they are, x, and with a virtual patient's finding grafted on, x + a (x_1 - x_0), a in [0.5, 1].
+    """Films as they are, and the same with a finding grafted on: 2 `count` films.
 
-    Two thirds of the films are real, the others other virtual patients without a finding. Both of a pair are
-    augmented alike, so that the added finding alone tells them apart, on real films as on virtual ones.
-
-    Returns:
-        2 `count` films. The label of what was added, or not, is certain.
+    Both of a pair are augmented alike, so that the added finding alone tells them apart, on real films as
+    on virtual ones. The label of what was added, or not, is certain.
     """
     rows = torch.arange(count)
     finding = rows % len(FINDINGS)
+    ground, grafted, y, noisy = _graft(films, finding, generator)
+    both = augment(torch.cat([ground, grafted], dim=1), generator)
+    there = y.clone()
+    there[rows, finding] = 1.0
+    noisy[rows, finding] = False
+    return Batch(torch.cat([both[:, :1], both[:, 1:]]), torch.cat([y, there]), torch.cat([noisy, noisy]))
+
+
+def graft(films: Films, finding: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Films x without a finding and x + a (x_1 - x_0), where x_0 and x_1 are another, virtual patient's pair.
+
+    Two thirds are real films, the others virtual; the severity a is drawn from [0.5, 1].
+
+    Args:
+        films: The films.
+        finding: Which finding goes onto each, (N,).
+        generator: Of the draws.
+
+    Returns:
+        Both (N, 1, SIZE, SIZE) in [0, 1].
+    """
+    ground, grafted, _, _ = _graft(films, finding, generator)
+    return ground, grafted
+
+
+def _graft(films: Films, finding: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `graft`, with the grounds' findings (N, 3) and which of them are text-mined."""
+    count = len(finding)
     donors = films.virtual[torch.randint(len(films.virtual), (count,), generator=generator)].float() / 255.0
-    change = (donors[rows, 1 + finding] - donors[:, 0]).unsqueeze(1)
+    change = (donors[torch.arange(count), 1 + finding] - donors[:, 0]).unsqueeze(1)
     change = F.pad(change, (8, 8, 8, 8))  # a graft is not in quite the same place as its donor had it
     left, up = torch.randint(17, (2, count), generator=generator).tolist()
     change = torch.stack([c[:, v : v + SIZE, h : h + SIZE] for c, h, v in zip(change, left, up, strict=True)])
 
     reals = 2 * count // 3
-    side = films.real.films.shape[-1]  # a graft is as sharp as the film that it goes onto
-    coarse = F.interpolate(change[:reals], size=(side, side), mode="bilinear", antialias=side < SIZE)
-    change[:reals] = F.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")
-    free = [np.flatnonzero(films.real.findings[:, k] < 0.5) for k in range(len(FINDINGS))]
-    draws = torch.rand(reals, generator=generator).tolist()
-    chosen = torch.tensor([int(free[k][int(u * len(free[k]))]) for k, u in zip(finding.tolist(), draws, strict=False)])
+    sharps = 0 if films.sharp is None else reals // 2
+    grounds, known = [], []
+    for source, part in ((films.sharp, slice(0, sharps)), (films.real, slice(sharps, reals))):
+        if source is None or part.start == part.stop:
+            continue
+        free = [np.flatnonzero(source.findings[:, k] < 0.5) for k in range(len(FINDINGS))]
+        draws = torch.rand(part.stop - part.start, generator=generator).tolist()
+        pairs = zip(finding[part].tolist(), draws, strict=True)
+        chosen = torch.tensor([int(free[k][int(u * len(free[k]))]) for k, u in pairs])
+        grounds.append(at_size(source, chosen))
+        known.append(torch.from_numpy(source.findings)[chosen])
+        side = source.films.shape[-1]
+        if side < SIZE:  # a graft is as sharp as the film that it goes onto
+            coarse = F.interpolate(change[part], size=(side, side), mode="bilinear", antialias=True)
+            change[part] = F.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")
     others = torch.randint(len(films.virtual), (count - reals,), generator=generator)
-    ground = torch.cat([at_size(films.real, chosen), films.virtual[others, :1].float() / 255.0])
-    y = torch.cat([torch.from_numpy(films.real.findings)[chosen], torch.zeros(count - reals, len(FINDINGS))])
-    noisy = torch.zeros(count, len(FINDINGS), dtype=torch.bool)
-    noisy[:reals] = True
-    noisy[rows, finding] = False
-
+    ground = torch.cat([*grounds, films.virtual[others, :1].float() / 255.0])
+    y = torch.cat([*known, torch.zeros(count - reals, len(FINDINGS))])
+    noisy = (torch.arange(count) < reals).unsqueeze(1).repeat(1, len(FINDINGS))
     grafted = (ground + uniform(count, 0.5, 1.0, generator) * change).clamp(0.0, 1.0)
-    both = augment(torch.cat([ground, grafted], dim=1), generator)
-    there = y.clone()
-    there[rows, finding] = 1.0
-    return Batch(torch.cat([both[:, :1], both[:, 1:]]), torch.cat([y, there]), torch.cat([noisy, noisy]))
+    return ground, grafted, y, noisy
 
 
 def at_size(source: RealFilms, chosen: Tensor) -> Tensor:

@@ -16,35 +16,54 @@ from torch.nn import functional as F
 
 from ..bundles.networks import FINDINGS, SmoothClassifier
 from .augment import expose, frame
-from .classifiers import SIZE, Films, classification_loss, draw_batch
+from .classifiers import SIZE, Films, classification_loss, draw_batch, graft
 from .loop import fit
 
 PAIRS, REALS, SHARPS, QUADRUPLETS = 18, 10, 4, 4  # films of each kind in a batch
+GRAFTS = 12  # of the pairs, in the second stage
 SLOPE = 8.0  # rise of the logit from the film without to the film with a finding
 
 
 def train_classifier(
-    films: Films, *, path: Path, steps: int = 1600, report: Callable[[str], None] = print
+    films: Films,
+    *,
+    path: Path,
+    steps: int = 1600,
+    graft_steps: int = 600,
+    report: Callable[[str], None] = print,
 ) -> SmoothClassifier:
-    """The guidance classifier."""
+    """The guidance classifier: first on pairs of virtual films, then on findings grafted onto real films too."""
     torch.manual_seed(1)
 
-    def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
-        return pair_loss(module, films, generator) + label_loss(module, films, generator)
+    def loss_with(grafts: int) -> Callable[[nn.Module, int, torch.Generator], Tensor]:
+        def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
+            return pair_loss(module, films, generator, grafts=grafts) + label_loss(module, films, generator)
 
-    return fit(SmoothClassifier(), loss, steps=steps, path=path, lr=2e-3, weight_decay=0.02, seed=1, report=report)  # type: ignore[return-value]
+        return loss
+
+    fixed = {"weight_decay": 0.02, "report": report}
+    first = fit(SmoothClassifier(), loss_with(0), steps=steps, path=path, lr=2e-3, seed=1, **fixed)  # type: ignore[arg-type]
+    first.requires_grad_(True)
+    second = path.with_name(f"{path.stem}-grafts.pt")
+    return fit(first, loss_with(GRAFTS), steps=graft_steps, path=second, lr=8e-4, average=0.99, seed=7, **fixed)  # type: ignore[arg-type,return-value]
 
 
-def pair_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Tensor:
+def pair_loss(module: nn.Module, films: Films, generator: torch.Generator, *, grafts: int = 0) -> Tensor:
     """On the way between the films of a pair, x_0 + a (x_1 - x_0), and a little beyond its end.
 
     Three terms: the finding's logit is `SLOPE` (a - 1/2), held at its ends beyond them; the other
-    findings are absent; and the gradient of the logit, at 64 px, has the direction of x_1 - x_0.
+    findings are absent; and the gradient of the logit, at 64 px, has the direction of x_1 - x_0. The
+    first `grafts` pairs are real films and virtual ones with another patient's finding added, whose
+    other findings are not known.
     """
     rows = torch.arange(PAIRS)
     finding = rows % len(FINDINGS)
     chosen = films.virtual[torch.randint(len(films.virtual), (PAIRS,), generator=generator)].float() / 255.0
-    without, with_it = augment_pair(chosen[:, :1], chosen[rows, 1 + finding].unsqueeze(1), generator)
+    without, with_it = chosen[:, :1], chosen[rows, 1 + finding].unsqueeze(1)
+    if grafts:
+        ground, grafted = graft(films, finding[:grafts], generator)
+        without, with_it = torch.cat([ground, without[grafts:]]), torch.cat([grafted, with_it[grafts:]])
+    without, with_it = augment_pair(without, with_it, generator)
     change = with_it - without
     u = torch.rand(PAIRS, generator=generator) * 1.6 - 0.3  # both ends are drawn often
     share = u.clamp(0.0, 1.0)
@@ -55,7 +74,9 @@ def pair_loss(module: nn.Module, films: Films, generator: torch.Generator) -> Te
         logits = module(x).float()
     own = logits[rows, finding]
     path = F.smooth_l1_loss(own, SLOPE * (share - 0.5))
-    others = F.softplus(logits)[F.one_hot(finding, len(FINDINGS)) == 0].mean()
+    known = F.one_hot(finding, len(FINDINGS)) == 0
+    known[:grafts] = False
+    others = F.softplus(logits)[known].mean()
     (gradient,) = torch.autograd.grad(own.sum(), x, create_graph=True)
     aligned = F.cosine_similarity(F.avg_pool2d(gradient, 2).flatten(1), F.avg_pool2d(change, 2).flatten(1))
     return 0.5 * path + 0.3 * others + (1.0 - aligned).mean()

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 import torch
 
 from cfkit import Edit, EditorSpec, hookimpl, option
+from cfkit.metrics.case_mean import CaseMean
 
 POINT = EntryPoint("stubs", "tests.bench.stubs", "cfkit")
 
@@ -64,6 +65,13 @@ class Absent:
 
     def __init__(self, bundle, options):
         raise RuntimeError("no weights")
+
+
+class WantsWhatIsNot(CaseMean):
+    """A metric of a column that no case has."""
+
+    def update(self, factuals):
+        self.add(factuals)
 
 
 @hookimpl

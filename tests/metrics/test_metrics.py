@@ -42,6 +42,9 @@ def columns():
         "judge_after": torch.rand(N, K, generator=g),
         "classifier_before": torch.rand(N, K, generator=g),
         "classifier_after": torch.rand(N, K, generator=g),
+        "audited_before": torch.rand(N, 2, generator=g),
+        "audited_after": torch.rand(N, 2, generator=g),
+        "audited_target": torch.randint(2, (N,), generator=g),
         "clip_before": unit(N, D),
         "clip_after": unit(N, D),
         "clip_positive": unit(N, D),
@@ -110,25 +113,49 @@ def expected_fid(c):
     return frechet(of(c, "features_after"), of(c, "reference"))
 
 
-def targets(c):
-    rows = np.arange(N)
-    return of(c, "judge_before")[rows, c["target"]], of(c, "judge_after")[rows, c["target"]], c["present"].numpy()
+def column(model):
+    return {"judge": "target", "audited": "audited_target"}[model]
 
 
-def expected_flips(c):
-    before, after, present = targets(c)
-    could = [k for k in range(N) if (before[k] > 0.5) != present[k]]
-    return sum((after[k] > 0.5) == present[k] for k in could) / len(could)
+def targets(c, model):
+    rows = np.arange(N), c[column(model)]
+    return of(c, f"{model}_before")[rows], of(c, f"{model}_after")[rows], c["present"].numpy()
 
 
-def expected_margin(c):
-    before, after, present = targets(c)
-    return np.mean([a - b if p else b - a for a, b, p in zip(after, before, present, strict=True)])
+def flips(c, model):
+    """By film: whether it could flip, and whether it did."""
+    before, after, present = targets(c, model)
+    return [((b > 0.5) != p, (b > 0.5) != p and (a > 0.5) == p) for b, a, p in zip(before, after, present, strict=True)]
 
 
-def expected_collateral(c):
-    change = np.abs(of(c, "judge_after") - of(c, "judge_before"))
-    return np.mean([np.delete(row, t).mean() for row, t in zip(change, c["target"].tolist(), strict=True)])
+def expected_flips(model):
+    def expected(c):
+        could = [did for might, did in flips(c, model) if might]
+        return sum(could) / len(could)
+
+    return expected
+
+
+def expected_margin(model):
+    def expected(c):
+        before, after, present = targets(c, model)
+        return np.mean([a - b if p else b - a for a, b, p in zip(after, before, present, strict=True)])
+
+    return expected
+
+
+def expected_collateral(model):
+    def expected(c):
+        change = np.abs(of(c, f"{model}_after") - of(c, f"{model}_before"))
+        return np.mean([np.delete(row, t).mean() for row, t in zip(change, c[column(model)].tolist(), strict=True)])
+
+    return expected
+
+
+def expected_missed(c):
+    pairs = zip(flips(c, "judge"), flips(c, "audited"), strict=True)
+    seen = [not own_did for (_, did), (own_might, own_did) in pairs if did and own_might]
+    return sum(seen) / len(seen)
 
 
 def expected_psnr(c):
@@ -212,9 +239,9 @@ EXPECTED = {
     "esas": expected_esas,
     "fid": expected_fid,
     "sfid": expected_sfid,
-    "flip_rate": expected_flips,
-    "margin": expected_margin,
-    "collateral": expected_collateral,
+    "flip_rate": expected_flips("judge"),
+    "margin": expected_margin("judge"),
+    "collateral": expected_collateral("judge"),
     "l1": l1("counterfactual", "factual"),
     "psnr": expected_psnr,
     "ssim": expected_ssim,
@@ -229,6 +256,10 @@ EXPECTED = {
     "composition": l1("null_edit", "factual"),
     "reversibility": l1("returned", "factual"),
     "cout": expected_cout,
+    "audit_flip_rate": expected_flips("audited"),
+    "audit_margin": expected_margin("audited"),
+    "audit_collateral": expected_collateral("audited"),
+    "audit_missed": expected_missed,
 }
 
 

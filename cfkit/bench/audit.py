@@ -1,0 +1,44 @@
+"""How an audited classifier responds to edits, by task and by each finding that it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .scores import bootstrap_weights, interval, values_and_draws
+from .store import CaseRow, Store
+
+
+def measure_responses(store: Store, findings: list[str]) -> list[dict[str, Any]]:
+    """Mean change of every probability of the audited classifier, with its 95 % interval over patients.
+
+    Args:
+        store: Of a run with an audited classifier.
+        findings: Names of its outputs.
+
+    Returns:
+        One a method, task and finding: "method", "task", "finding", "change", "low", "high", "n", and whether
+        the finding is the task's own ("target").
+    """
+    films = store.films()
+    groups: dict[tuple[str, str], list[CaseRow]] = {}
+    for row in store.cases([case.key for case in store.plan() if case.kind == "edit"]):
+        if not row.error and "audited_after" in row.arrays:
+            way = "synthesis" if row.present else "removal"
+            groups.setdefault((row.method, f"{row.finding} {way}"), []).append(row)
+    responses = []
+    for (method, task), rows in groups.items():
+        patients = sorted({films[row.film].patient for row in rows})
+        whose = [patients.index(films[row.film].patient) for row in rows]
+        changes = np.array([(r.arrays["audited_after"] - films[r.film].arrays["audited"]).numpy() for r in rows])
+        means, draws = values_and_draws(changes.astype(np.float64), bootstrap_weights(len(patients))[:, whose])
+        for k, finding in enumerate(findings):
+            low, high = interval(draws[:, k])
+            told = {"change": means[k], "low": low, "high": high}
+            responses.append(
+                {"method": method, "task": task, "finding": finding, "target": rows[0].finding == finding}
+                | {key: round(float(value), 5) for key, value in told.items()}
+                | {"n": len(rows)}
+            )
+    return responses
