@@ -55,7 +55,7 @@ function drawPlot() {
   const metric = $("metric").value, rows = tasks, height = 26 + 22 * data.methods.length;
   const scores = data.scores.filter((s) => s.metric === metric && !s.column && s.value !== null);
   const low = Math.min(...scores.map((s) => s.low ?? s.value)), high = Math.max(...scores.map((s) => s.high ?? s.value));
-  const span = high - low || 1, width = 720, left = 14, x = (v) => left + (v - low) / span * (width - 2 * left);
+  const span = high - low || 1, width = Math.max($("plot").clientWidth, 280), left = 14, x = (v) => left + (v - low) / span * (width - 2 * left);
   const svg = (tag, attributes, text) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v);
@@ -135,7 +135,7 @@ function chosen() {
 }
 function pixels(image) {
   const canvas = make("canvas", { width: image.naturalWidth, height: image.naturalHeight });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
@@ -191,7 +191,7 @@ options($("metric"), metrics, metrics.map((m) => data.titles[m] || m));
 options($("g-method"), ["", ...data.methods], ["any", ...data.methods]);
 options($("g-task"), ["", ...tasks.slice(1)], ["any", ...tasks.slice(1)]);
 $("task").onchange = $("which").onchange = drawScores;
-$("metric").onchange = drawPlot;
+$("metric").onchange = window.onresize = drawPlot;
 for (const id of ["g-method", "g-task", "g-outcome", "g-order", "g-view"]) $(id).onchange = () => { count = PAGE; drawGallery(); };
 $("more").onclick = () => { count += PAGE; drawGallery(); };
 $("theme").onclick = () => {
