@@ -7,7 +7,7 @@ another; the rows are stored by the process that began the run, so that each is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import UserError
@@ -50,7 +50,7 @@ def ray_engine(
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
     room = ray.cluster_resources()
-    fitting = int(min(room.get("CPU", 0) / cpus, *([room.get("GPU", 0) / gpus] if gpus else [])))
+    fitting = int(min([room.get("CPU", 0) / cpus] + ([room.get("GPU", 0) / gpus] if gpus else [])))
     if fitting < 1:
         raise UserError(f"--engine ray: the cluster has no room for a worker of {cpus:g} CPUs and {gpus:g} GPUs")
     count = min(workers or fitting, fitting)
@@ -64,38 +64,96 @@ def ray_engine(
             bundle = load_bundle(suite.bundle, device=device)
             self.worker = Worker(bundle, specs, suite.load_audited(bundle.device))
 
+        def ready(self) -> None:
+            """Returns once the models are loaded."""
+
         def run(self, work: Work) -> Done:
             return self.worker.run(work)
 
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(Remote)
 
     def engine(works: Iterable[Work]) -> Iterator[Done]:
-        waiting = iter(works)
+        pool = _Pool(lambda: remote.remote(plan.suite, plan.specs), count)
+        try:
+            yield from pool.run(iter(works))
+        finally:
+            pool.close()
+
+    return engine
+
+
+class _Pool:
+    """Workers of Ray, each with a batch or waiting for one.
+
+    A worker gets a batch once its models are loaded: one for which the cluster has no room any more waits
+    without holding anything up.
+    """
+
+    def __init__(self, start: Callable[[], Any], count: int):
+        self.start, self.failed_starts = start, 0
+        self.idle: list[Any] = []
+        self.busy: dict[Any, tuple[Any, Work, int]] = {}  # what a worker owes -> the worker, the batch, its tries
+        self.starting: dict[Any, Any] = {}
+        for _ in range(count):
+            self.add()
+
+    def add(self) -> None:
+        """Starts a worker."""
+        worker = self.start()
+        self.starting[worker.ready.remote()] = worker
+
+    def run(self, works: Iterator[Work]) -> Iterator[Done]:
+        """Finished batches, in the order in which they end."""
+        import ray
+
         again: list[tuple[Work, int]] = []
-        busy: dict[Any, tuple[Any, Work, int]] = {}  # what an actor owes -> the actor, the batch, its tries
-        idle = [remote.remote(plan.suite, plan.specs) for _ in range(count)]
         while True:
-            while idle:
-                work, tries = again.pop() if again else (next(waiting, None), 0)
+            while self.idle:
+                work, tries = again.pop() if again else (next(works, None), 0)
                 if work is None:
                     break
-                actor = idle.pop()
-                busy[actor.run.remote(work)] = (actor, work, tries + 1)
-            if not busy:
-                break
-            (ready, *_), _ = ray.wait(list(busy), num_returns=1)
-            actor, work, tries = busy.pop(ready)
+                worker = self.idle.pop()
+                self.busy[worker.run.remote(work)] = (worker, work, tries + 1)
+            if self.idle and not self.busy:
+                return  # nothing is left to give out, and nobody has anything
+            (ended, *_), _ = ray.wait([*self.busy, *self.starting], num_returns=1)
+            if ended in self.starting:
+                self._begin(ended)
+                continue
+            worker, work, tries = self.busy.pop(ended)
             try:
-                yield ray.get(ready)
-                idle.append(actor)
+                done = ray.get(ended)
             except ray.exceptions.RayActorError as error:
-                idle.append(remote.remote(plan.suite, plan.specs))
+                self.add()
                 if tries < TRIES:
                     print(f"cfkit: a worker died ({type(error).__name__}); its batch goes to another", file=sys.stderr)
                     again.append((work, tries))
-                else:
-                    yield failed_rows(work, f"its worker died {TRIES} times")
-        for actor in idle:
-            ray.kill(actor)
+                    continue
+                done = failed_rows(work, f"its worker died {TRIES} times")
+            else:
+                self.idle.append(worker)
+            yield done
 
-    return engine
+    def _begin(self, ended: Any) -> None:
+        """A worker is ready, or could not be started; it is tried again while others are there, else `TRIES` times."""
+        import ray
+
+        worker = self.starting.pop(ended)
+        try:
+            ray.get(ended)
+            self.idle.append(worker)
+            self.failed_starts = 0
+        except ray.exceptions.RayError as error:
+            self.failed_starts += 1
+            if self.failed_starts > TRIES and not (self.busy or self.idle or self.starting):
+                text = " ".join(str(error).split())[-200:]
+                raise UserError(f"--engine ray: no worker can be started ({text})") from None
+            if not (self.busy or self.idle or self.starting):
+                self.add()
+
+    def close(self) -> None:
+        """Stops the workers."""
+        import ray
+
+        for worker in (*self.idle, *self.starting.values(), *(worker for worker, _, _ in self.busy.values())):
+            ray.kill(worker)

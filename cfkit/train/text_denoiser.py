@@ -22,7 +22,8 @@ from .loop import fit
 
 SCHEDULE = {**UNCONDITIONAL, "timestep_spacing": "trailing", "set_alpha_to_one": True}  # RadEdit's grid
 WIDTH = 96
-BATCH, REAL_SHARE, WITHOUT_PROMPT = 32, 0.3, 0.15
+PAIRS, VIRTUALS, REALS, WITHOUT_PROMPT = 16, 8, 8, 0.15  # films of each kind in a batch
+EARLIEST = 200  # timestep from which a pair is crossed: below it, a film's finding is no longer open
 SEVERITIES = ("mild", "moderate", "severe")
 
 
@@ -64,9 +65,21 @@ def draw_prompt(prompts: tuple[list[str], list[str]], generator: torch.Generator
     if uniform() < WITHOUT_PROMPT:
         return ""
     chosen = present if present and (not absent or uniform() < 0.85) else absent
-    if chosen is present and uniform() < 0.5:
-        return present[0]
+    if chosen is present:
+        return draw_present(present, generator)
     return chosen[int(uniform() * len(chosen))]
+
+
+def draw_present(present: list[str], generator: torch.Generator) -> str:
+    """One of the prompts of what is there, the plain form, the first, as often as all others."""
+    plain, which = torch.rand(2, generator=generator).tolist()
+    return present[0] if plain < 0.5 else present[int(which * len(present))]
+
+
+def draw_timesteps(count: int, generator: torch.Generator, earliest: int = 0) -> Tensor:
+    """Timesteps from `earliest` to 999, one from each of `count` equal bins, in random order."""
+    u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (earliest + u * (1000 - earliest)).long()[torch.randperm(count, generator=generator)]
 
 
 def train_text_denoiser(
@@ -77,13 +90,17 @@ def train_text_denoiser(
     start: Denoiser,
     *,
     path: Path,
-    steps: int = 1200,
+    steps: int = 700,
     report: Callable[[str], None] = print,
 ) -> TextToImage:
     """Denoising with true prompts, one in seven left out, so that guidance has both.
 
+    What a prompt tells about a whole film is little, and from films alone a small network learns to do
+    without it. So half of a batch are crossed pairs: a virtual patient's noised film, told the prompt
+    of the same patient's other film, whose clean latents are the target.
+
     Args:
-        virtual: Latents of virtual films, (N, C, h, w) float16.
+        virtual: Latents of virtual films, (4 P, C, h, w) float16: each patient without a finding, then with each.
         real: Latents of real films.
         virtual_texts: Prompts of each, as from `virtual_prompts`.
         real_texts: The same of the real films.
@@ -91,20 +108,29 @@ def train_text_denoiser(
     """
     torch.manual_seed(6)
     alphas = DDIMScheduler.from_config(SCHEDULE).alphas_cumprod
-    reals = round(BATCH * REAL_SHARE)
+    films = len(FINDINGS) + 1
 
     def loss(module: nn.Module, step: int, generator: torch.Generator) -> Tensor:
         assert isinstance(module, TextToImage)
-        chosen = torch.randint(len(virtual), (BATCH - reals,), generator=generator)
-        chosen_real = torch.randint(len(real), (reals,), generator=generator)
-        clean = torch.cat([virtual[chosen], real[chosen_real]]).float()
+        chosen = torch.randint(len(virtual), (VIRTUALS,), generator=generator)
+        chosen_real = torch.randint(len(real), (REALS,), generator=generator)
+        patient = torch.randint(len(virtual) // films, (PAIRS,), generator=generator).tolist()
+        variants = [1 + k % len(FINDINGS) for k in range(PAIRS)]
+        adds = [k // len(FINDINGS) % 2 == 0 for k in range(PAIRS)]
+        source = [films * p + (0 if add else v) for p, v, add in zip(patient, variants, adds, strict=True)]
+        target = [films * p + (v if add else 0) for p, v, add in zip(patient, variants, adds, strict=True)]
+        clean = torch.cat([virtual[source], virtual[chosen], real[chosen_real]]).float()
+        wanted = torch.cat([virtual[target], virtual[chosen], real[chosen_real]]).float()
         texts = [virtual_texts[k] for k in chosen.tolist()] + [real_texts[k] for k in chosen_real.tolist()]
-        prompts = [draw_prompt(text, generator) for text in texts]
+        prompts = [
+            draw_present(virtual_texts[k][0], generator) if add else f"No apparent {FINDINGS[v - 1]}"
+            for k, v, add in zip(target, variants, adds, strict=True)
+        ] + [draw_prompt(text, generator) for text in texts]
         noise = torch.randn(clean.shape, generator=generator)
-        u = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) / BATCH  # a bin a film: less variance
-        timesteps = (u * 1000).long()[torch.randperm(BATCH, generator=generator)]
+        timesteps = torch.cat([draw_timesteps(PAIRS, generator, EARLIEST), draw_timesteps(VIRTUALS + REALS, generator)])
         alpha = alphas[timesteps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        noise = (noisy - alpha.sqrt() * wanted) / (1 - alpha).sqrt()  # what leads to the wanted film
         context = module.text_encoder(prompts)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = module.denoiser(noisy, timesteps, context)
@@ -113,4 +139,4 @@ def train_text_denoiser(
     module = build_part("demo-text-to-image", {"width": WIDTH, "unet": UNET})
     assert isinstance(module, TextToImage) and isinstance(module.denoiser, PooledTextDenoiser)
     module.denoiser.unet.load_state_dict(start.unet.state_dict())
-    return fit(module, loss, steps=steps, path=path, lr=4e-4, average=0.995, seed=6, report=report)  # type: ignore[return-value]
+    return fit(module, loss, steps=steps, path=path, lr=6e-4, average=0.99, seed=6, report=report)  # type: ignore[return-value]
