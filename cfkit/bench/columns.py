@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from ..bundles.audited import Audited
 from ..bundles.bundle import Bundle
+from ..errors import UserError, unknown
 from ..findings import Intervention
 from ..metrics.transition import insertion_curve
+from ..plugins import load_plugins
+from ..specs import MetricSpec, import_target
 
 COLUMNS = {
     "factual": "films before, (N, 1, H, W) in [0, 1]",
@@ -39,6 +44,43 @@ COLUMNS = {
     "null_edit": "what comes of asking for what is already so, (N, 1, H, W)",
     "returned": "what comes of an edit that is taken back, (N, 1, H, W)",
 }
+
+
+def choose_metrics(names: Sequence[str]) -> list[MetricSpec]:
+    """The installed metrics, or those that are named.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    known = load_plugins().metrics
+    for name in names:
+        if name not in known:
+            raise UserError(unknown("metric", name, known))
+    return [known[name] for name in names] if names else list(known.values())
+
+
+def columns_of(metric: Metric) -> list[str]:
+    """The columns that a metric asks for: the parameters of its `update`.
+
+    Raises:
+        ValueError: There is no such column.
+    """
+    names = list(inspect.signature(metric.update).parameters)
+    for name in names:
+        if name not in COLUMNS:
+            raise ValueError(unknown("column", name, COLUMNS))
+    return names
+
+
+def asks_for(column: str, specs: Sequence[MetricSpec]) -> bool:
+    """Whether any of the metrics asks for a column; one that cannot be imported asks for nothing."""
+    for spec in specs:
+        try:
+            if column in inspect.signature(import_target(spec.target).update).parameters:
+                return True
+        except Exception:  # a stranger's import may raise anything; scoring names it
+            continue
+    return False
 
 
 @torch.no_grad()

@@ -19,12 +19,12 @@ from ..errors import UserError
 from ..images import write_beside
 from ..options import as_dict
 from ..specs import import_target
+from .columns import choose_metrics
 from .display import show_rates
 from .page import write_page
 from .plan import Plan, make_plan
 from .report import write_results
 from .run import Engine, at_size, run_plan
-from .scores import choose_metrics
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables

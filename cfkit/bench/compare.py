@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import UserError
+from .columns import choose_metrics
 from .report import arrow, plain_number
-from .scores import MEAN, Score, choose_metrics, interval, score_run
+from .scores import MEAN, Score, interval, score_run
 from .store import Store
 
 

@@ -18,6 +18,7 @@ from ..anatomy import BONES
 from ..images import write_beside
 from ..plugins import load_plugins
 from .report import HEADLINE, TITLES, footnote
+from .run import structures_name
 from .store import CaseRow, FilmRow, Store
 
 MOST_FILMS = 600  # edits on the page; beyond them, the first of each method and task
@@ -88,9 +89,8 @@ def _safe(text: str) -> Any:
 
 def _film(store: Store, film: FilmRow) -> dict[str, Any]:
     found: dict[str, Any] = {"image": _picture(store, film.name)}
-    if "structures" in film.arrays:
-        bits = film.arrays["structures"].numpy()
-        bones = np.any([bits >> k & 1 for k in BONES], axis=0)
+    if store.image_path(structures_name(film.name)).exists():
+        bones = store.read_masks(structures_name(film.name), 14)[list(BONES)].any(dim=0).numpy()
         found["bones"] = _url(Image.fromarray(bones.astype(np.uint8) * 255), "PNG")
     return found
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..images import write_beside
 from .audit import measure_responses
-from .scores import MEAN, Score, bootstrap_weights, choose_metrics, compare, interval, score_run, values_and_draws
+from .columns import choose_metrics
+from .scores import MEAN, Score, bootstrap_weights, compare, interval, score_run, values_and_draws
 from .store import Store
 
 HEADLINE = ("clip_accuracy", "esas", "fid")  # the paper's Table 1 and 2

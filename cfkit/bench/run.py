@@ -18,11 +18,12 @@ from ..editor import Editor
 from ..errors import UserError
 from ..outcome import check_edit, describe_error, details_of, peak_memory
 from ..specs import EditorSpec, import_target
-from .columns import describe_edits, describe_films
+from .columns import asks_for, choose_metrics, describe_edits, describe_films
 from .plan import Case, Plan
-from .store import CaseRow, FilmRow, Store, png_bytes
+from .store import CaseRow, FilmRow, Store, masks_png, png_bytes
 
 FILMS_AT_ONCE = 16
+REFERENCES = 2000
 
 
 @dataclass(frozen=True)
@@ -166,15 +167,16 @@ def _works(batches: Iterable[Sequence[Case]], store: Store) -> Iterator[Work]:
 
 
 def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle, audited: Audited | None = None) -> None:
-    """Stores the plan's films with what models say of them, and the features of every film of the data set.
+    """Stores the plan's films with what models say of them.
 
-    Every film of the data set counts as a reference of the Fréchet distance, at most 2000 a split.
+    Where a metric asks for a reference, as the Fréchet distance does, so are the data set's other films, at
+    most `REFERENCES`, without their pixels.
     """
     there = store.films()
-    wanted = [k for k, entry in enumerate(dataset.entries()) if entry.name not in there]
-    wanted = [k for k in wanted if k in set(plan.films.values())] + [
-        k for k in wanted if k not in set(plan.films.values())
-    ][:2000]
+    absent = [(k, entry.name in plan.films) for k, entry in enumerate(dataset.entries()) if entry.name not in there]
+    wanted = [k for k, planned in absent if planned]
+    if asks_for("reference", choose_metrics(plan.suite.metrics)):
+        wanted += [k for k, planned in absent if not planned][: max(REFERENCES - len(there), 0)]
     for first in range(0, len(wanted), FILMS_AT_ONCE):
         samples = [dataset[k] for k in wanted[first : first + FILMS_AT_ONCE]]
         size = bundle.image_size
@@ -184,8 +186,10 @@ def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle, audite
             arrays = {name: value[k].clone() for name, value in said.items()}
             images: dict[str, bytes] = {}
             if sample.name in plan.films:
-                arrays["structures"] = _structures(sample, film, bundle)
                 images = {sample.name: png_bytes(film)}
+                structures = _structures(sample, film, bundle)
+                if structures is not None:
+                    images[structures_name(sample.name)] = masks_png(structures)
                 for finding, truth in sample.counterfactuals.items():
                     images[truth_name(sample.name, finding)] = png_bytes(at_size(truth, size))
             store.add_film(FilmRow(sample.name, sample.patient, dict(sample.findings), arrays), images)
@@ -196,16 +200,20 @@ def truth_name(film: str, finding: str) -> str:
     return f"{film}.{finding.lower().replace(' ', '-')}"
 
 
+def structures_name(film: str) -> str:
+    """The image name of a film's structures."""
+    return f"{film}.structures"
+
+
 @torch.no_grad()
-def _structures(sample: Sample, film: Tensor, bundle: Bundle) -> Tensor:
-    """The 14 structures as bits, (S, S) int16: the data set's where it has them, else the segmenter's."""
+def _structures(sample: Sample, film: Tensor, bundle: Bundle) -> Tensor | None:
+    """The 14 structures, (14, S, S) bool: the data set's where it has them, else the segmenter's, else None."""
     if sample.structures is not None:
-        masks = at_size(sample.structures.float(), film.shape[-1]) > 0.5
-    elif bundle.segmenter is not None:
-        masks = bundle.segmenter(film.unsqueeze(0).to(bundle.device))[0].cpu() > 0.5
-    else:
-        masks = torch.zeros(14, *film.shape[-2:], dtype=torch.bool)
-    return (masks.to(torch.int16) << torch.arange(14, dtype=torch.int16).view(-1, 1, 1)).sum(0).to(torch.int16)
+        return at_size(sample.structures.float(), film.shape[-1]) > 0.5
+    if bundle.segmenter is None:
+        return None
+    probabilities: Tensor = bundle.segmenter(film.unsqueeze(0).to(bundle.device))[0].cpu()
+    return probabilities > 0.5
 
 
 def at_size(planes: Tensor, size: int) -> Tensor:

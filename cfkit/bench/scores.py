@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError, unknown
 from ..findings import Intervention
 from ..metrics.case_mean import CaseMean
-from ..plugins import load_plugins
 from ..specs import MetricSpec, import_target
-from .columns import COLUMNS
+from .columns import columns_of
 from .plan import Case
-from .run import truth_name
+from .run import structures_name, truth_name
 from .store import CaseRow, FilmRow, Store
 
-DRAWS, FEW_DRAWS = 1000, 200  # of the bootstrap; the few for metrics that are no mean over cases
+DRAWS, FEW_DRAWS = 1000, 100  # of the bootstrap; the few for metrics that are no mean over cases
 CHUNK = 32  # films of which images are held at once
 MEAN = "mean"  # over tasks
 
@@ -64,19 +62,6 @@ class Comparison:
     high: float
 
 
-def choose_metrics(names: Sequence[str]) -> list[MetricSpec]:
-    """The installed metrics, or those that are named.
-
-    Raises:
-        UserError: One is not installed.
-    """
-    known = load_plugins().metrics
-    for name in names:
-        if name not in known:
-            raise UserError(unknown("metric", name, known))
-    return [known[name] for name in names] if names else list(known.values())
-
-
 def score_run(store: Store, metrics: Sequence[MetricSpec], *, problems: list[str] | None = None) -> list[Score]:
     """Every metric by method and task, and its mean over tasks.
 
@@ -98,13 +83,12 @@ def score_run(store: Store, metrics: Sequence[MetricSpec], *, problems: list[str
         for task, cases in by_task.items():
             group = Group(store, films, task, cases)
             whose = np.array([index[films[row.film].patient] for row in group.rows], dtype=int)
-            for spec in metrics:
-                try:
-                    own += _score(spec, label, task, group, whose, weights)
-                except Exception as error:  # a stranger's metric may raise anything
-                    line = f"metric '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {error}"
-                    if line not in problems:
-                        problems.append(line)
+            tallies = _tallies(metrics, problems)
+            for first in range(0, len(group.rows), CHUNK):
+                group.turn_to(first)
+                tallies = [t for t in tallies if _guard(t.spec, problems, partial(t.take, group))]
+            for tally in tallies:
+                _guard(tally.spec, problems, lambda t=tally: own.extend(t.scores(label, task, whose, weights)))  # type: ignore[misc] # noqa: B023
         scores += own + mean_scores(own)
     return scores
 
@@ -139,22 +123,16 @@ class Group:
             for name, kind in (("null_edit", "null"), ("returned", "reverse"))
         }
 
-    def chunks(self, columns: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Row numbers and the columns wanted, for the rows that have all of them."""
-        per_case = [name for name in columns if name != "reference"]
-        for first in range(0, len(self.rows), CHUNK):
-            kept: list[int] = []
-            values: list[dict[str, Tensor]] = []
-            for k in range(first, min(first + CHUNK, len(self.rows))):
-                found = {name: self._column(self.rows[k], name) for name in per_case}
-                if all(value is not None for value in found.values()):
-                    kept.append(k)
-                    values.append(found)  # type: ignore[arg-type]
-            if kept:
-                chunk = {name: torch.stack([value[name] for value in values]) for name in per_case}
-                if "reference" in columns:
-                    chunk["reference"] = self.reference() if first == 0 else self.reference()[:0]
-                yield kept, chunk
+    def turn_to(self, first: int) -> None:
+        """Looks at the next `CHUNK` rows from `first`; columns that were read stay until the next turn."""
+        self.numbers = range(first, min(first + CHUNK, len(self.rows)))
+        self._read: dict[tuple[int, str], Tensor | None] = {}
+
+    def column(self, number: int, name: str) -> Tensor | None:
+        """A column of one row, without the first dimension; None where the row does not have it."""
+        if (number, name) not in self._read:
+            self._read[number, name] = self._column(self.rows[number], name)
+        return self._read[number, name]
 
     def reference(self) -> Tensor:
         """Features of the data set's films that are as the task wants, (M, F)."""
@@ -174,50 +152,80 @@ class Group:
             return row.arrays[name]
         if name.endswith("_before"):
             return film.arrays.get(name.removesuffix("_before"))
-        if name == "structures" and name in film.arrays:
-            return (film.arrays[name] >> torch.arange(14, dtype=torch.int16).view(-1, 1, 1) & 1).bool()
-        image = {
+        if name == "structures":
+            image = structures_name(row.film)
+            return self.store.read_masks(image, 14) if self.store.image_path(image).exists() else None
+        known = {
             "factual": row.film,
             "counterfactual": row.key,
             "truth": truth_name(row.film, row.finding),
             "null_edit": self._beside["null_edit"].get((row.film, row.seed)),
             "returned": self._beside["returned"].get((row.film, row.seed)),
         }.get(name)
-        if image is None or not self.store.image_path(image).exists():
-            return None
-        return self.store.read_image(image)
+        return self.store.read_image(known) if known and self.store.image_path(known).exists() else None
 
 
-def _score(
-    spec: MetricSpec, label: str, task: Intervention, group: Group, whose: np.ndarray, weights: np.ndarray
-) -> list[Score]:
-    metric = import_target(spec.target)()
-    columns = list(inspect.signature(metric.update).parameters)
-    for column in columns:
-        if column not in COLUMNS:
-            raise ValueError(unknown("column", column, COLUMNS))
-    kept: list[int] = []
-    inputs: list[dict[str, Tensor]] = []
-    for numbers, chunk in group.chunks(columns):
-        metric.update(**chunk)
-        kept += numbers
-        if not isinstance(metric, CaseMean):
-            inputs.append(chunk)
-    if not kept:
-        return []
-    if isinstance(metric, CaseMean):
-        values = metric.case_values().numpy().reshape(len(kept), -1).astype(np.float64)
-        names = metric.columns or ("",)
-        means, draws = values_and_draws(values, weights[:, whose[kept]])
-    else:
-        names = ("",)
-        whole = {name: torch.cat([chunk[name] for chunk in inputs]) for name in columns}
-        means = np.array([float(metric.compute())])
-        draws = resample(metric.update, metric.compute, metric.reset, whole, weights[:FEW_DRAWS, whose[kept]])[:, None]
-    return [
-        make_score(spec, name, label, f"{task.finding} {task.task}", means[c], draws[:, c], len(kept))
-        for c, name in enumerate(names)
-    ]
+class Tally:
+    """A metric that is fed the rows of one method and task."""
+
+    def __init__(self, spec: MetricSpec):
+        self.spec, self.metric = spec, import_target(spec.target)()
+        self.columns = columns_of(self.metric)
+        self.kept: list[int] = []
+        self.inputs: list[dict[str, Tensor]] = []  # of a metric that is no mean over cases
+
+    def take(self, group: Group) -> None:
+        """Takes the rows that the group looks at, those that have every column."""
+        per_case = [name for name in self.columns if name != "reference"]
+        kept = [k for k in group.numbers if all(group.column(k, name) is not None for name in per_case)]
+        if not kept:
+            return
+        chunk = {name: torch.stack([group.column(k, name) for k in kept]) for name in per_case}  # type: ignore[misc]
+        if "reference" in self.columns:
+            chunk["reference"] = group.reference()[: None if not self.kept else 0]
+        self.metric.update(**chunk)
+        self.kept += kept
+        if not isinstance(self.metric, CaseMean):
+            self.inputs.append(chunk)
+
+    def scores(self, label: str, task: Intervention, whose: np.ndarray, weights: np.ndarray) -> list[Score]:
+        """One a column; none where no row had what the metric asks for."""
+        if not self.kept:
+            return []
+        if isinstance(self.metric, CaseMean):
+            values = self.metric.case_values().numpy().reshape(len(self.kept), -1).astype(np.float64)
+            names = self.metric.columns or ("",)
+            means, draws = values_and_draws(values, weights[:, whose[self.kept]])
+        else:
+            names = ("",)
+            whole = {name: torch.cat([chunk[name] for chunk in self.inputs]) for name in self.columns}
+            means = np.array([float(self.metric.compute())])
+            few = weights[:FEW_DRAWS, whose[self.kept]]
+            draws = resample(self.metric.update, self.metric.compute, self.metric.reset, whole, few)[:, None]
+        name = f"{task.finding} {task.task}"
+        return [
+            make_score(self.spec, column, label, name, means[c], draws[:, c], len(self.kept))
+            for c, column in enumerate(names)
+        ]
+
+
+def _tallies(metrics: Sequence[MetricSpec], problems: list[str]) -> list[Tally]:
+    tallies: list[Tally] = []
+    for spec in metrics:
+        _guard(spec, problems, lambda s=spec: tallies.append(Tally(s)))  # type: ignore[misc]
+    return tallies
+
+
+def _guard(spec: MetricSpec, problems: list[str], call: Callable[[], None]) -> bool:
+    """Whether a call went well; if not, the metric is named once in `problems`."""
+    try:
+        call()
+    except Exception as error:  # a stranger's metric may raise anything
+        line = f"metric '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {error}"
+        if line not in problems:
+            problems.append(line)
+        return False
+    return True
 
 
 def values_and_draws(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,9 +83,17 @@ class CaseRow:
 
 def png_bytes(film: Tensor) -> bytes:
     """A film (1, H, W) in [0, 1] as a 16-bit PNG."""
-    pixels = (film[0].clamp(0, 1) * 65535).round().to(torch.int32).numpy().astype(np.uint16)
+    return _png((film[0].clamp(0, 1) * 65535).round().to(torch.int32).numpy())
+
+
+def masks_png(masks: Tensor) -> bytes:
+    """Masks (C, H, W) bool, at most 16, as a 16-bit PNG: bit k is mask k."""
+    return _png((masks.int() << torch.arange(len(masks)).view(-1, 1, 1)).sum(0).numpy())
+
+
+def _png(levels: np.ndarray) -> bytes:
     stream = BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
+    Image.fromarray(levels.astype(np.uint16)).save(stream, format="PNG")
     return stream.getvalue()
 
 
@@ -121,12 +129,23 @@ class Store:
         Raises:
             UserError: It is missing or damaged.
         """
+        return torch.from_numpy(self._levels(name).astype(np.float32) / np.float32(65535)).unsqueeze(0)
+
+    def read_masks(self, name: str, count: int) -> Tensor:
+        """Masks (C, H, W) bool, as `masks_png` wrote them.
+
+        Raises:
+            UserError: The image is missing or damaged.
+        """
+        levels = torch.from_numpy(self._levels(name).astype(np.int32))
+        return (levels >> torch.arange(count).view(-1, 1, 1) & 1).bool()
+
+    def _levels(self, name: str) -> np.ndarray:
         try:
             with Image.open(self.image_path(name)) as image:
-                pixels = np.asarray(image).astype(np.float32)
+                return np.asarray(image)
         except OSError as error:
-            raise UserError(f"{self.image_path(name)}: cannot be read ({error}); run again with --resume") from None
-        return torch.from_numpy(pixels / np.float32(65535)).unsqueeze(0)
+            raise UserError(f"{self.image_path(name)}: cannot be read ({error}); begin a new run") from None
 
     def write_plan(self, cases: Sequence[Case]) -> None:
         """Keeps the cases of a run, in their order."""

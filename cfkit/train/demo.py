@@ -44,7 +44,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "shrink": 0.015,
     },
     "gifsplanation": {"restore_detail": True, "shrink": 0.015},
-    "radedit": {"num_inference_steps": 50, "restore_detail": True, "shrink": 0.015},
+    "radedit": {"num_inference_steps": 50, "guidance_scale": 4.0, "restore_detail": True, "shrink": 0.015},
 }
 
 
@@ -251,8 +251,11 @@ measured on them says how those would do. Not for clinical use.
 - Fréchet distances use the image tower of the CLIP-style model ("demo-clip"), not Inception.
 - The classifier's input gradient is trained to point from a virtual film to its exact counterfactual
   (`cfkit/train/guidance.py`); judge and CLIP-style model are trained on labels alone.
-- The shipped judge was trained in two runs of the same script, 1000 and on to 1500 steps. A training from
-  scratch takes the same steps in one run.
+- Classifier, judge and CLIP-style model have also seen films, real ones among them, onto which a virtual
+  patient's finding was grafted (`cfkit/train/classifiers.py`): what a finding adds is known on them.
+- The text-conditional denoiser is the unconditional one told a prompt through its time embedding, trained on
+  crossed pairs (`cfkit/train/text_denoiser.py`): it is no text-to-image model of RadEdit's kind. The first 336 of
+  its 500 steps followed the learning rates of a schedule of 700.
 - Weights: {size:.1f} MB, half precision, MIT licence.
 
 ## Figures

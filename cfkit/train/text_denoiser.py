@@ -90,7 +90,7 @@ def train_text_denoiser(
     start: Denoiser,
     *,
     path: Path,
-    steps: int = 700,
+    steps: int = 500,
     report: Callable[[str], None] = print,
 ) -> TextToImage:
     """Denoising with true prompts, one in seven left out, so that guidance has both.

@@ -84,6 +84,7 @@ def test_the_report_says_how_it_responds(tmp_path):
         "methods": "towards:strength=1.0",
         "tasks": "Cardiomegaly synthesis,Pleural Effusion synthesis",
         "limit": 3,
+        "metrics": "audit_margin,audit_missed",
     }
     assert start_bench(Suite(title="Audit"), given, str(tmp_path / "run"), Where("cpu")) == 0
     found = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -99,7 +100,7 @@ def test_the_report_says_how_it_responds(tmp_path):
 
 
 def test_a_bench_without_one_says_nothing_of_it(tmp_path):
-    given = {"methods": "towards", "tasks": "Cardiomegaly removal", "limit": 1}
+    given = {"methods": "towards", "tasks": "Cardiomegaly removal", "limit": 1, "metrics": "l1,audit_margin"}
     start_bench(Suite(), given, str(tmp_path / "run"), Where("cpu"))
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["responses"] == [] and not any("audit" in s["metric"] for s in found["scores"])

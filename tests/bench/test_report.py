@@ -134,7 +134,7 @@ def test_a_metric_that_fails_is_named_and_the_others_stand(run):
     store.close()
 
 
-def test_runs_are_compared(run, tmp_path, capsys):
+def test_runs_are_compared(run, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     start_bench(
         read_suite("quick"),

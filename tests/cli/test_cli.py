@@ -211,7 +211,7 @@ def test_methods_doctor_bundles_and_completion():
     doctor = cfkit("doctor")
     assert doctor.returncode == 0 and "torch" in doctor.stdout and "demo: complete" in doctor.stdout
     verified = cfkit("bundles", "verify")
-    assert verified.returncode == 0 and verified.stdout.count("ok") == 8
+    assert verified.returncode == 0 and verified.stdout.count("ok") == 9
     assert "_CFKIT_COMPLETE" in cfkit("completion", "bash").stdout
 
 
