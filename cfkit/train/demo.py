@@ -44,7 +44,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "shrink": 0.015,
     },
     "gifsplanation": {"restore_detail": True, "shrink": 0.015},
-    "radedit": {"num_inference_steps": 50, "guidance_scale": 4.0, "restore_detail": True, "shrink": 0.015},
+    "radedit": {"num_inference_steps": 50, "guidance_scale": 2.0, "restore_detail": True, "shrink": 0.015},
 }
 
 
