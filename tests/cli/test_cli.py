@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
@@ -226,9 +227,10 @@ def test_the_commands_of_the_documentation_exist(page):
         if "cfkit " in line
     ]
     assert commands or page != "README.md"
+    help_of = lru_cache(lambda name: cfkit(name, "--help").stdout)
     for command in commands:
         name, *rest = command.split()
-        helped = cfkit(name, "--help").stdout
+        helped = help_of(name)
         assert helped, f"no help for `cfkit {command}`"
         for flag in (word for word in rest if word.startswith("--") and word != "--help"):
             assert flag in helped, f"{flag} of `cfkit {command}`"
