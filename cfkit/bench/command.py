@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,45 +24,18 @@ from .display import show_rates
 from .page import write_page
 from .plan import Plan, make_plan
 from .report import write_results
-from .run import Engine, at_size, run_plan
+from .run import at_size, run_plan
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables
 
 
-@dataclass(frozen=True)
-class Where:
-    """On what a run is computed; it decides no result.
-
-    Attributes:
-        device: As in `load_bundle`.
-        engine: "local" (this process) or "ray".
-        address: Of a Ray cluster.
-        workers: Most workers of Ray.
-        gpus: Share of a GPU for each of them.
-    """
-
-    device: str = "auto"
-    engine: str = "local"
-    address: str | None = None
-    workers: int | None = None
-    gpus: float = 0.0
-
-    def make_engine(self, plan: Plan) -> Engine | None:
-        """None for this process."""
-        if self.engine == "local":
-            return None
-        from .ray_engine import ray_engine
-
-        return ray_engine(plan, self.device, address=self.address, workers=self.workers, gpus=self.gpus)
-
-
-def start_bench(suite: Suite, given: dict[str, Any], out: str, where: Where, *, dry_run: bool = False) -> int:
+def start_bench(suite: Suite, given: dict[str, Any], out: str, device: str, *, dry_run: bool = False) -> int:
     """Begins a run; returns how many cases failed."""
     suite = with_flags(suite, given)
     if not suite.methods:
         suite = replace(suite, methods=parse_methods("all"))
-    bundle, dataset = load_bundle(suite.bundle, device=where.device), open_dataset(suite.data)
+    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
     choose_metrics(suite.metrics)
     plan = make_plan(suite, dataset, bundle)
     if dry_run:
@@ -77,31 +50,30 @@ def start_bench(suite: Suite, given: dict[str, Any], out: str, where: Where, *, 
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
-    return finish(plan, dataset, bundle, folder, where)
+    return finish(plan, dataset, bundle, folder)
 
 
-def resume_bench(out: str, where: Where) -> int:
+def resume_bench(out: str, device: str) -> int:
     """Goes on with a run; returns how many cases failed."""
     folder = Path(out)
     told = read_run(folder)
     suite = suite_from(told["suite"])
-    bundle, dataset = load_bundle(suite.bundle, device=where.device), open_dataset(suite.data)
+    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
     plan = make_plan(suite, dataset, bundle)
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
-    return finish(plan, dataset, bundle, folder, where)
+    return finish(plan, dataset, bundle, folder)
 
 
-def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path, where: Where) -> int:
+def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path) -> int:
     """Runs what is left, then scores all of it."""
     with lock(folder):
         store = Store(folder)
         try:
             store.write_plan(plan.cases)
             totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
-            engine = where.make_engine(plan)
             with show_rates(totals) as advance:
-                run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
+                run_plan(plan, dataset, store, bundle, advance=advance)
             results = write_results(store, folder)
             page = write_page(store, folder, results)
         finally:

@@ -105,11 +105,6 @@ def _row(case: Case, **values: Any) -> CaseRow:
     return CaseRow(case.key, case.method, case.kind, case.film, i.finding, i.present, case.seed, **values)
 
 
-def failed_rows(work: Work, error: str) -> Done:
-    """A batch none of whose cases could be edited."""
-    return Done([_row(case, error=error) for case in work.cases], {})
-
-
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that there was not enough memory, on any device."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()

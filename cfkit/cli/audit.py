@@ -27,10 +27,10 @@ def command(ctx: click.RichContext, /, out: str, device: str, **given: Any) -> N
     how its probabilities of each finding move, which flips it misses, and shows the films. The run goes on
     with `cfkit bench --resume` when it was stopped.
     """
-    from ..bench.command import Where, start_bench
+    from ..bench.command import start_bench
     from ..bench.suite import Suite
 
     suite = Suite(title=f"Audit of {given['classifier']}")
     chosen = {key: value for key, value in given.items() if value is not None}
-    failed = start_bench(suite, chosen, out, Where(device))
+    failed = start_bench(suite, chosen, out, device)
     ctx.exit(2 if failed else 0)

@@ -22,10 +22,6 @@ from ..errors import UserError
 @click.option("--batch-size", type=click.IntRange(1), help="Films edited together; halved when memory ends.")
 @click.option("--bundle", metavar="NAME|DIR", help="The models.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it.")
-@click.option("--address", metavar="HOST", help="Of a Ray cluster, e.g. auto; without it Ray starts on this machine.")
-@click.option("--workers", type=click.IntRange(1), help="Most workers of Ray; as many as fit by default.")
-@click.option("--gpus", type=click.FloatRange(0.0), default=0.0, show_default=True, help="Of a GPU, a Ray worker.")
 @click.option("-o", "--out", default="cfkit-bench", show_default=True, metavar="DIR", help="The run's folder.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; what failed is tried again.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, time one film of each method, run nothing.")
@@ -33,18 +29,18 @@ from ..errors import UserError
 def command(ctx: click.RichContext, /, suite: str, out: str, resume: str | None, dry_run: bool, **given: Any) -> None:
     """Edit the same films with every method, and score what comes of it.
 
-    SUITE is quick (default; three minutes on two cores), paper, ablation, or a TOML file; options win over what
+    SUITE is quick (default; a few minutes on two cores), paper, ablation, or a TOML file; options win over what
     it says. A run that is stopped, even killed, goes on with --resume and ends as if it had not been.
     """
-    from ..bench.command import Where, resume_bench, start_bench
+    from ..bench.command import resume_bench, start_bench
     from ..bench.suite import read_suite
 
-    where = Where(**{key: given.pop(key) for key in ("device", "engine", "address", "workers", "gpus")})
+    device = given.pop("device")
     chosen = {key: value for key, value in given.items() if value is not None}
     if resume and (chosen or dry_run or ctx.get_parameter_source("suite") is ParameterSource.COMMANDLINE):
-        raise UserError("--resume: the run knows its suite; give no other option but where it is to run")
+        raise UserError("--resume: the run knows its suite; give no other option but --device")
     if resume:
-        failed = resume_bench(resume, where)
+        failed = resume_bench(resume, device)
     else:
-        failed = start_bench(read_suite(suite), chosen, out, where, dry_run=dry_run)
+        failed = start_bench(read_suite(suite), chosen, out, device, dry_run=dry_run)
     ctx.exit(2 if failed else 0)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import cfkit
-from cfkit.bench.command import Where, start_bench
+from cfkit.bench.command import start_bench
 from cfkit.bench.suite import Suite
 from cfkit.bundles.audited import load_audited
 from cfkit.errors import UserError
@@ -86,7 +86,7 @@ def test_the_report_says_how_it_responds(tmp_path):
         "limit": 3,
         "metrics": "audit_margin,audit_missed",
     }
-    assert start_bench(Suite(title="Audit"), given, str(tmp_path / "run"), Where("cpu")) == 0
+    assert start_bench(Suite(title="Audit"), given, str(tmp_path / "run"), "cpu") == 0
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     responses = {(r["task"], r["finding"]): r for r in found["responses"]}
     own = responses["Cardiomegaly synthesis", "Cardiomegaly"]
@@ -101,7 +101,7 @@ def test_the_report_says_how_it_responds(tmp_path):
 
 def test_a_bench_without_one_says_nothing_of_it(tmp_path):
     given = {"methods": "towards", "tasks": "Cardiomegaly removal", "limit": 1, "metrics": "l1,audit_margin"}
-    start_bench(Suite(), given, str(tmp_path / "run"), Where("cpu"))
+    start_bench(Suite(), given, str(tmp_path / "run"), "cpu")
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["responses"] == [] and not any("audit" in s["metric"] for s in found["scores"])
     assert cfkit.load_bundle("demo", device="cpu").judge is not None

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from cfkit.bench.command import Where, start_bench
+from cfkit.bench.command import start_bench
 from cfkit.bench.suite import read_suite
 
 pytestmark = [
@@ -24,7 +24,7 @@ def page(tmp_path_factory, module_stubs):
         "limit": 5,
         "classifier": "tests.bench.test_audit:brightness",
     }
-    start_bench(read_suite("quick"), given, str(folder), Where("cpu"))
+    start_bench(read_suite("quick"), given, str(folder), "cpu")
     return folder / "report.html"
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cfkit.bench import scores as scoring
-from cfkit.bench.command import Where, report_run, start_bench
+from cfkit.bench.command import report_run, start_bench
 from cfkit.bench.compare import compare_runs
 from cfkit.bench.page import choose_rows
 from cfkit.bench.report import as_latex, find
@@ -25,15 +25,13 @@ GIVEN = {"tasks": "Cardiomegaly removal,Atelectasis synthesis", "limit": 4, "axi
 
 
 def bench(folder, **given):
-    assert start_bench(read_suite("quick"), {**GIVEN, **given}, str(folder), Where("cpu")) >= 0
+    assert start_bench(read_suite("quick"), {**GIVEN, **given}, str(folder), "cpu") >= 0
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, module_stubs):
     folder = tmp_path_factory.mktemp("bench") / "run"
-    start_bench(
-        read_suite("quick"), {**GIVEN, "methods": "towards,fails,towards:strength=0.1"}, str(folder), Where("cpu")
-    )
+    start_bench(read_suite("quick"), {**GIVEN, "methods": "towards,fails,towards:strength=0.1"}, str(folder), "cpu")
     return folder
 
 
@@ -140,7 +138,7 @@ def test_runs_are_compared(run, tmp_path, capsys, monkeypatch):
         read_suite("quick"),
         {**GIVEN, "methods": "towards:strength=0.1,towards", "seeds": "3"},
         str(other),
-        Where("cpu"),
+        "cpu",
     )
     capsys.readouterr()
     compare_runs(run, other, as_json=True)
@@ -151,7 +149,7 @@ def test_runs_are_compared(run, tmp_path, capsys, monkeypatch):
     compare_runs(run, other, as_json=False)
     assert "the same films" in capsys.readouterr().out
     start_bench(
-        read_suite("quick"), {**GIVEN, "methods": "hungry", "axioms": 0, "limit": 1}, str(tmp_path / "c"), Where("cpu")
+        read_suite("quick"), {**GIVEN, "methods": "hungry", "axioms": 0, "limit": 1}, str(tmp_path / "c"), "cpu"
     )
     with pytest.raises(UserError, match="no method in common"):
         compare_runs(run, tmp_path / "c", as_json=False)

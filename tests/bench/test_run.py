@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cfkit
-from cfkit.bench.command import Where, start_bench
+from cfkit.bench.command import start_bench
 from cfkit.bench.plan import make_plan
 from cfkit.bench.run import Work, Worker
 from cfkit.bench.store import Store, png_bytes
@@ -29,9 +29,7 @@ def bundle():
 
 
 def run(out, methods, **given):
-    return start_bench(
-        read_suite("quick"), {**GIVEN, "metrics": FEW, "methods": methods, **given}, str(out), Where("cpu")
-    )
+    return start_bench(read_suite("quick"), {**GIVEN, "metrics": FEW, "methods": methods, **given}, str(out), "cpu")
 
 
 def results(out):
@@ -104,7 +102,7 @@ def test_a_failed_case_is_tried_again_on_resumption(tmp_path, monkeypatch):
 
     assert run(tmp_path / "run", "fails", axioms=0) > 0
     monkeypatch.setattr(Fails, "edit", Towards.edit)
-    assert resume_bench(str(tmp_path / "run"), Where("cpu")) == 0
+    assert resume_bench(str(tmp_path / "run"), "cpu") == 0
     assert results(tmp_path / "run")["failures"] == []
 
 
@@ -115,11 +113,11 @@ def test_a_run_is_not_begun_where_one_is_or_resumed_where_none_is(tmp_path):
     with pytest.raises(UserError, match="--resume"):
         run(tmp_path / "run", "towards")
     with pytest.raises(UserError, match="no run"):
-        resume_bench(str(tmp_path), Where("cpu"))
+        resume_bench(str(tmp_path), "cpu")
     told = json.loads((tmp_path / "run" / "plan.json").read_text())
     (tmp_path / "run" / "plan.json").write_text(json.dumps({**told, "hash": "other"}))
     with pytest.raises(UserError, match="changed since"):
-        resume_bench(str(tmp_path / "run"), Where("cpu"))
+        resume_bench(str(tmp_path / "run"), "cpu")
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path):
