@@ -25,8 +25,7 @@ def measure_responses(store: Store, findings: list[str]) -> list[dict[str, Any]]
     groups: dict[tuple[str, str], list[CaseRow]] = {}
     for row in store.cases([case.key for case in store.plan() if case.kind == "edit"]):
         if not row.error and "audited_after" in row.arrays:
-            way = "synthesis" if row.present else "removal"
-            groups.setdefault((row.method, f"{row.finding} {way}"), []).append(row)
+            groups.setdefault((row.method, row.task), []).append(row)
     responses = []
     for (method, task), rows in groups.items():
         patients = sorted({films[row.film].patient for row in rows})

@@ -96,8 +96,7 @@ def _film(store: Store, film: FilmRow) -> dict[str, Any]:
 
 
 def _case(store: Store, row: CaseRow, film: FilmRow) -> dict[str, Any]:
-    way = "synthesis" if row.present else "removal"
-    case: dict[str, Any] = {"method": row.method, "task": f"{row.finding} {way}", "film": row.film, "error": row.error}
+    case: dict[str, Any] = {"method": row.method, "task": row.task, "film": row.film, "error": row.error}
     if row.error:
         return {**case, "outcome": "failed", "margin": None}
     case["image"] = _picture(store, row.key)

@@ -42,9 +42,6 @@ class Done:
     images: dict[str, bytes]
 
 
-Engine = Callable[[Iterable[Work]], Iterator[Done]]
-
-
 class Worker:
     """Edits batches with models that are loaded once."""
 
@@ -116,7 +113,6 @@ def run_plan(
     store: Store,
     bundle: Bundle,
     *,
-    engine: Engine | None = None,
     advance: Callable[[str, int, float], None] = lambda label, cases, seconds: None,
 ) -> None:
     """Runs every case that has no row yet, or whose row says that it failed.
@@ -125,12 +121,10 @@ def run_plan(
     resumed edits the same films together as one that was not, and gives the same pixels.
 
     Args:
-        engine: Runs batches in any order; one after the other in this process by default.
         advance: Called with a method's label, cases that ended, and the seconds that they took.
     """
     audited = plan.suite.load_audited(bundle.device)
     worker = Worker(bundle, plan.specs, audited)
-    engine = engine or (lambda works: map(worker.run, works))
     add_films(plan, dataset, store, bundle, audited)
     finished = store.finished(failed=False)
     for case in plan.cases:
@@ -142,7 +136,7 @@ def run_plan(
             for batch in plan.batches()
             if batch[0].kind in kinds and any(case.key not in finished for case in batch)
         ]
-        for done in engine(_works(waiting, store)):
+        for done in map(worker.run, _works(waiting, store)):
             store.add_cases(done.rows, done.images)
             advance(done.rows[0].method, len(done.rows), sum(row.seconds for row in done.rows))
 

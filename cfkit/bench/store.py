@@ -80,6 +80,11 @@ class CaseRow:
     record: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def task(self) -> str:
+        """Such as "Cardiomegaly removal"."""
+        return f"{self.finding} {Intervention(self.finding, self.present).task}"
+
 
 def png_bytes(film: Tensor) -> bytes:
     """A film (1, H, W) in [0, 1] as a 16-bit PNG."""

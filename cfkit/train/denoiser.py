@@ -58,6 +58,12 @@ def reframe(x: Tensor, generator: torch.Generator) -> Tensor:
     return expose(x, generator, gamma=(0.7, 1.4))
 
 
+def draw_timesteps(count: int, generator: torch.Generator, earliest: int = 0) -> Tensor:
+    """Timesteps from `earliest` to 999, one from each of `count` equal bins, in random order: less variance."""
+    u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (earliest + u * (1000 - earliest)).long()[torch.randperm(count, generator=generator)]
+
+
 def train_denoiser(
     virtual: Tensor, real: Tensor, *, path: Path, steps: int = 3500, report: Callable[[str], None] = print
 ) -> Denoiser:
@@ -76,9 +82,7 @@ def train_denoiser(
         chosen_real = torch.randint(len(real), (reals,), generator=generator)
         clean = torch.cat([virtual[chosen], real[chosen_real]]).float()
         noise = torch.randn(clean.shape, generator=generator)
-        # one timestep from each of BATCH equal bins, in random order: the estimate varies less
-        u = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) / BATCH
-        timesteps = (u * 1000).long()[torch.randperm(BATCH, generator=generator)]
+        timesteps = draw_timesteps(BATCH, generator)
         alpha = alphas[timesteps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         with torch.autocast("cpu", torch.bfloat16):

@@ -17,7 +17,7 @@ from ..bundles.networks import FINDINGS
 from ..bundles.text_to_image import PooledTextDenoiser, TextToImage
 from ..data.virtual.patient import draw_patient
 from .denoiser import SCHEDULE as UNCONDITIONAL
-from .denoiser import UNET
+from .denoiser import UNET, draw_timesteps
 from .loop import fit
 
 SCHEDULE = {**UNCONDITIONAL, "timestep_spacing": "trailing", "set_alpha_to_one": True}  # RadEdit's grid
@@ -74,12 +74,6 @@ def draw_present(present: list[str], generator: torch.Generator) -> str:
     """One of the prompts of what is there, the plain form, the first, as often as all others."""
     plain, which = torch.rand(2, generator=generator).tolist()
     return present[0] if plain < 0.5 else present[int(which * len(present))]
-
-
-def draw_timesteps(count: int, generator: torch.Generator, earliest: int = 0) -> Tensor:
-    """Timesteps from `earliest` to 999, one from each of `count` equal bins, in random order."""
-    u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (earliest + u * (1000 - earliest)).long()[torch.randperm(count, generator=generator)]
 
 
 def train_text_denoiser(
