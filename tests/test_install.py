@@ -1,5 +1,6 @@
 """Strangers' packages, installed by pip into an environment of their own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,27 @@ def test_a_strangers_method_is_everywhere(python, tmp_path):
     assert blurred.returncode == 2 and "--blur: 4 is even" in blurred.stderr
     assert "identity" not in call(python, "-m", "cfkit", "methods", CFKIT_DISABLE_PLUGINS="identity").stdout
     call(python, "-m", "pytest", "-q", ROOT / "examples" / "cfkit-identity" / "tests", "-p", "no:cacheprovider")
+
+
+def test_a_strangers_method_runs_in_the_benchmark_beside_a_faulty_one(python, tmp_path):
+    install(python, ROOT / "examples" / "cfkit-identity")
+    write_package("faulty", tmp_path / "cfkit-faulty")
+    editor = tmp_path / "cfkit-faulty" / "cfkit_faulty" / "editor.py"
+    raises = "        raise RuntimeError('out of ideas')\n        known ="
+    editor.write_text(editor.read_text().replace("        known =", raises))
+    install(python, tmp_path / "cfkit-faulty")
+    try:
+        bench = ["bench", "--methods", "faulty,identity", "--tasks", "Cardiomegaly synthesis", "--limit", 2]
+        done = call(python, "-m", "cfkit", *bench, "--device", "cpu", "--out", tmp_path / "run", check=False)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "cfkit-faulty 0.1.0" in done.stderr and "out of ideas" in done.stderr
+        results = json.loads((tmp_path / "run" / "results.json").read_text())
+        assert results["methods"]["identity"]["distribution"] == "cfkit-identity 1.0.0"
+        scores = {s["metric"]: s for s in results["scores"] if s["method"] == "identity" and s["task"] == "mean"}
+        assert scores["l1"]["value"] == 0 and scores["l1"]["n"] == 2
+        assert scores["flip_rate"]["value"] == 0 and scores["ssim"]["value"] == pytest.approx(1)
+    finally:
+        call(python, "-m", "pip", "uninstall", "-y", "-q", "cfkit-faulty")
 
 
 def test_a_new_method_passes_its_own_tests_at_once(python, tmp_path):

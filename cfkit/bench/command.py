@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,26 @@ from .columns import choose_metrics
 from .display import show_rates
 from .page import write_page
 from .plan import Plan, make_plan
+from .ray_engine import Cluster, ray_engine
 from .report import write_results
 from .run import at_size, run_plan
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables
 
+REASONS = 5  # that are shown
 
-def start_bench(suite: Suite, given: dict[str, Any], out: str, device: str, *, dry_run: bool = False) -> int:
-    """Begins a run; returns how many cases failed."""
+
+def start_bench(
+    suite: Suite,
+    given: dict[str, Any],
+    out: str,
+    device: str,
+    *,
+    cluster: Cluster | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Begins a run, in this process or on a cluster; returns how many cases failed."""
     suite = with_flags(suite, given)
     if not suite.methods:
         suite = replace(suite, methods=parse_methods("all"))
@@ -50,10 +62,10 @@ def start_bench(suite: Suite, given: dict[str, Any], out: str, device: str, *, d
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
-    return finish(plan, dataset, bundle, folder)
+    return finish(plan, dataset, bundle, folder, device, cluster)
 
 
-def resume_bench(out: str, device: str) -> int:
+def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> int:
     """Goes on with a run; returns how many cases failed."""
     folder = Path(out)
     told = read_run(folder)
@@ -62,18 +74,21 @@ def resume_bench(out: str, device: str) -> int:
     plan = make_plan(suite, dataset, bundle)
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
-    return finish(plan, dataset, bundle, folder)
+    return finish(plan, dataset, bundle, folder, device, cluster)
 
 
-def finish(plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path) -> int:
+def finish(
+    plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path, device: str, cluster: Cluster | None = None
+) -> int:
     """Runs what is left, then scores all of it."""
     with lock(folder):
         store = Store(folder)
         try:
             store.write_plan(plan.cases)
             totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
+            engine = ray_engine(plan, bundle.hash, device, cluster) if cluster else None
             with show_rates(totals) as advance:
-                run_plan(plan, dataset, store, bundle, advance=advance)
+                run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
             results = write_results(store, folder)
             page = write_page(store, folder, results)
         finally:
@@ -101,9 +116,13 @@ def report_run(folder: Path, *, page: bool) -> None:
 
 
 def show_results(results: dict[str, Any]) -> None:
-    """Tables on standard output, metrics that failed on standard error."""
+    """Tables on standard output; metrics and cases that failed on standard error, a line a reason."""
     print_tables(results, Console())
-    for line in results["problems"]:
+    reasons = Counter((failure["method"], failure["error"]) for failure in results["failures"])
+    lines = [f"{label}: {count} cases failed: {error}" for (label, error), count in reasons.most_common(REASONS)]
+    if len(reasons) > REASONS:
+        lines.append(f"{len(results['failures'])} cases failed for {len(reasons)} reasons; results.json lists them")
+    for line in [*results["problems"], *lines]:
         print(f"cfkit: {line}", file=sys.stderr)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class Done:
 
     rows: list[CaseRow]
     images: dict[str, bytes]
+
+
+Engine = Callable[[Iterable[Work]], Iterator[Done]]  # edits batches, in any order
 
 
 class Worker:
@@ -102,6 +106,11 @@ def _row(case: Case, **values: Any) -> CaseRow:
     return CaseRow(case.key, case.method, case.kind, case.film, i.finding, i.present, case.seed, **values)
 
 
+def failed_batch(work: Work, error: str) -> Done:
+    """A batch of which no film could be edited."""
+    return Done([_row(case, error=error) for case in work.cases], {})
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that there was not enough memory, on any device."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
@@ -113,6 +122,7 @@ def run_plan(
     store: Store,
     bundle: Bundle,
     *,
+    engine: Engine | None = None,
     advance: Callable[[str, int, float], None] = lambda label, cases, seconds: None,
 ) -> None:
     """Runs every case that has no row yet, or whose row says that it failed.
@@ -121,10 +131,11 @@ def run_plan(
     resumed edits the same films together as one that was not, and gives the same pixels.
 
     Args:
+        engine: What edits the batches; None does so here, one after another.
         advance: Called with a method's label, cases that ended, and the seconds that they took.
     """
     audited = plan.suite.load_audited(bundle.device)
-    worker = Worker(bundle, plan.specs, audited)
+    engine = engine or partial(map, Worker(bundle, plan.specs, audited).run)
     add_films(plan, dataset, store, bundle, audited)
     finished = store.finished(failed=False)
     for case in plan.cases:
@@ -136,18 +147,21 @@ def run_plan(
             for batch in plan.batches()
             if batch[0].kind in kinds and any(case.key not in finished for case in batch)
         ]
-        for done in map(worker.run, _works(waiting, store)):
+        for done in engine(_works(waiting, store, advance)):
             store.add_cases(done.rows, done.images)
             advance(done.rows[0].method, len(done.rows), sum(row.seconds for row in done.rows))
 
 
-def _works(batches: Iterable[Sequence[Case]], store: Store) -> Iterator[Work]:
+def _works(
+    batches: Iterable[Sequence[Case]], store: Store, advance: Callable[[str, int, float], None]
+) -> Iterator[Work]:
     """Batches with their films; a case whose own source failed gets its row here and goes no further."""
     for batch in batches:
         films, cases = [], []
         for case in batch:
             if case.source and not store.image_path(case.source).exists():
                 store.add_cases([_row(case, error="the edit that was to be taken back failed")], {})
+                advance(case.method, 1, 0.0)
                 continue
             cases.append(case)
             films.append(store.read_image(case.source or case.film))

@@ -53,12 +53,6 @@ def print_tables(results: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if results["responses"]:
         console.print(_responses(results))
-    failed = len(results["failures"])
-    for failure in results["failures"][:5]:
-        text = f"{failure['method']}, {failure['film']}: {failure['error']}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        console.print(f"{failed} of {results['cases']} cases failed; results.json lists them", highlight=False)
 
 
 def _responses(results: Mapping[str, Any]) -> Table:

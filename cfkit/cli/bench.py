@@ -22,6 +22,11 @@ from ..errors import UserError
 @click.option("--batch-size", type=click.IntRange(1), help="Films edited together; halved when memory ends.")
 @click.option("--bundle", metavar="NAME|DIR", help="The models.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it.")
+@click.option("--address", metavar="HOST", help="Of a Ray cluster, e.g. auto; without it Ray starts on this machine.")
+@click.option("--workers", type=click.IntRange(1), help="Most workers of Ray; as many as fit by default.")
+@click.option("--cpus", type=click.FloatRange(0.1), help="For each worker of Ray; 1 by default.")
+@click.option("--gpus", type=click.FloatRange(0.0), help="Of a GPU, for each worker of Ray: 0.25 puts four on one.")
 @click.option("-o", "--out", default="cfkit-bench", show_default=True, metavar="DIR", help="The run's folder.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; what failed is tried again.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, time one film of each method, run nothing.")
@@ -33,14 +38,20 @@ def command(ctx: click.RichContext, /, suite: str, out: str, resume: str | None,
     it says. A run that is stopped, even killed, goes on with --resume and ends as if it had not been.
     """
     from ..bench.command import resume_bench, start_bench
+    from ..bench.ray_engine import Cluster
     from ..bench.suite import read_suite
 
-    device = given.pop("device")
+    device, engine = given.pop("device"), given.pop("engine")
+    where = {key: given.pop(key) for key in ("address", "workers", "cpus", "gpus")}
+    asked = {key: value for key, value in where.items() if value is not None}
+    if asked and engine != "ray":
+        raise UserError(f"--{next(iter(asked))}: is for --engine ray")
+    cluster = Cluster(**asked) if engine == "ray" else None
     chosen = {key: value for key, value in given.items() if value is not None}
     if resume and (chosen or dry_run or ctx.get_parameter_source("suite") is ParameterSource.COMMANDLINE):
-        raise UserError("--resume: the run knows its suite; give no other option but --device")
+        raise UserError("--resume: the run knows its suite; give no other option but where it is to run")
     if resume:
-        failed = resume_bench(resume, device)
+        failed = resume_bench(resume, device, cluster=cluster)
     else:
-        failed = start_bench(read_suite(suite), chosen, out, device, dry_run=dry_run)
+        failed = start_bench(read_suite(suite), chosen, out, device, cluster=cluster, dry_run=dry_run)
     ctx.exit(2 if failed else 0)
