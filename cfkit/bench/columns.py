@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -72,15 +72,15 @@ def columns_of(metric: Metric) -> list[str]:
     return names
 
 
-def asks_for(column: str, specs: Sequence[MetricSpec]) -> bool:
-    """Whether any of the metrics asks for a column; one that cannot be imported asks for nothing."""
+def asked_columns(specs: Sequence[MetricSpec]) -> frozenset[str]:
+    """The columns that any of the metrics asks for; one that cannot be imported asks for nothing."""
+    asked: set[str] = set()
     for spec in specs:
         try:
-            if column in inspect.signature(import_target(spec.target).update).parameters:
-                return True
+            asked.update(inspect.signature(import_target(spec.target).update).parameters)
         except Exception:  # a stranger's import may raise anything; scoring names it
             continue
-    return False
+    return frozenset(asked)
 
 
 @torch.no_grad()
@@ -108,6 +108,7 @@ def describe_edits(
     counterfactuals: Tensor,
     interventions: Sequence[Intervention],
     audited: Audited | None = None,
+    asked: Collection[str] = COLUMNS,
 ) -> dict[str, Tensor]:
     """The columns of edits that take a model, on the CPU.
 
@@ -117,6 +118,7 @@ def describe_edits(
         counterfactuals: Same shape and range.
         interventions: One a film.
         audited: The classifier that is audited, if any.
+        asked: Columns; "transition" and "perceptual", which take long, are made if they are among them.
     """
     columns = {f"{name}_after": value for name, value in describe_films(bundle, counterfactuals, audited).items()}
     if audited is not None and all(i.finding in audited.findings for i in interventions):
@@ -136,8 +138,9 @@ def describe_edits(
             return torch.where(present, p, 1.0 - p)
 
         columns["target"] = target.cpu()
-        columns["transition"] = insertion_curve(wanted, factuals, counterfactuals).float().cpu()
-    if judge is not None and hasattr(judge, "feature_maps"):
+        if "transition" in asked:
+            columns["transition"] = insertion_curve(wanted, factuals, counterfactuals).float().cpu()
+    if "perceptual" in asked and hasattr(judge, "feature_maps"):
         columns["perceptual"] = perceptual_distance(judge, factuals, counterfactuals).float().cpu()
     return columns
 

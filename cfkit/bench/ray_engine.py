@@ -49,7 +49,7 @@ class RemoteWorker:
     def __init__(self, suite: Suite, specs: dict[str, Any], device: str, cpus: float):
         torch.set_num_threads(max(1, int(cpus)))
         bundle = load_bundle(suite.bundle, device=device)
-        self.worker = Worker(bundle, specs, suite.load_audited(bundle.device))
+        self.worker = Worker(bundle, suite, specs)
 
     def bundle_hash(self) -> str:
         """Of the models, once they are loaded."""

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bundles.audited import Audited
 from ..bundles.bundle import Bundle
 from ..data.dataset import Dataset, Sample
 from ..editor import Editor
 from ..errors import UserError
 from ..outcome import check_edit, describe_error, details_of, peak_memory
 from ..specs import EditorSpec, import_target
-from .columns import asks_for, choose_metrics, describe_edits, describe_films
+from .columns import asked_columns, choose_metrics, describe_edits, describe_films
 from .plan import Case, Plan
 from .store import CaseRow, FilmRow, Store, masks_png, png_bytes
+from .suite import Suite
 
 FILMS_AT_ONCE = 16
 REFERENCES = 2000
@@ -49,8 +49,10 @@ Engine = Callable[[Iterable[Work]], Iterator[Done]]  # edits batches, in any ord
 class Worker:
     """Edits batches with models that are loaded once."""
 
-    def __init__(self, bundle: Bundle, specs: dict[str, tuple[EditorSpec, Any]], audited: Audited | None = None):
-        self.bundle, self.specs, self.audited = bundle, specs, audited
+    def __init__(self, bundle: Bundle, suite: Suite, specs: dict[str, tuple[EditorSpec, Any]]):
+        self.bundle, self.specs = bundle, specs
+        self.audited = suite.load_audited(bundle.device)
+        self.asked = asked_columns(choose_metrics(suite.metrics))
         self._editors: dict[str, Editor] = {}
 
     def run(self, work: Work) -> Done:
@@ -86,7 +88,7 @@ class Worker:
         edits = edit.images.float().cpu()
         columns = {}
         if work.cases[0].kind == "edit":
-            columns = describe_edits(self.bundle, images, edits, interventions, self.audited)
+            columns = describe_edits(self.bundle, images, edits, interventions, self.audited, self.asked)
         memory = peak_memory(self.bundle.device)
         rows = [
             _row(
@@ -134,9 +136,8 @@ def run_plan(
         engine: What edits the batches; None does so here, one after another.
         advance: Called with a method's label, cases that ended, and the seconds that they took.
     """
-    audited = plan.suite.load_audited(bundle.device)
-    engine = engine or partial(map, Worker(bundle, plan.specs, audited).run)
-    add_films(plan, dataset, store, bundle, audited)
+    engine = engine or partial(map, Worker(bundle, plan.suite, plan.specs).run)
+    add_films(plan, dataset, store, bundle)
     finished = store.finished(failed=False)
     for case in plan.cases:
         if case.key in finished:
@@ -169,16 +170,17 @@ def _works(
             yield Work(cases, torch.stack(films))
 
 
-def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle, audited: Audited | None = None) -> None:
+def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle) -> None:
     """Stores the plan's films with what models say of them.
 
     Where a metric asks for a reference, as the Fréchet distance does, so are the data set's other films, at
     most `REFERENCES`, without their pixels.
     """
+    audited = plan.suite.load_audited(bundle.device)
     there = store.films()
     absent = [(k, entry.name in plan.films) for k, entry in enumerate(dataset.entries()) if entry.name not in there]
     wanted = [k for k, planned in absent if planned]
-    if asks_for("reference", choose_metrics(plan.suite.metrics)):
+    if "reference" in asked_columns(choose_metrics(plan.suite.metrics)):
         wanted += [k for k, planned in absent if not planned][: max(REFERENCES - len(there), 0)]
     for first in range(0, len(wanted), FILMS_AT_ONCE):
         samples = [dataset[k] for k in wanted[first : first + FILMS_AT_ONCE]]

@@ -41,7 +41,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "reconstruction": "roundtrip",
         "reconstruction_weight": 8.0,
         "restore_detail": True,
-        "shrink": 0.015,
+        "shrink": 0.02,
     },
     "gifsplanation": {"restore_detail": True, "shrink": 0.015},
     "radedit": {"num_inference_steps": 50, "guidance_scale": 2.0, "restore_detail": True, "shrink": 0.015},

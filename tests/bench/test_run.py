@@ -89,7 +89,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing_else(bundle):
         open_dataset("virtual"),
         bundle,
     )
-    worker = Worker(bundle, plan.specs)
+    worker = Worker(bundle, plan.suite, plan.specs)
     films = torch.rand(5, 1, 256, 256, generator=torch.Generator().manual_seed(0))
     done = {batch[0].method: worker.run(Work(batch, films)) for batch in plan.batches()}
     assert not any(row.error for row in done["hungry"].rows) and len(done["hungry"].rows) == 5

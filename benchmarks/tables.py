@@ -1,0 +1,95 @@
+"""Keeps a run's results in the repository, and writes the tables of docs/ from what is kept.
+
+    python benchmarks/tables.py RUN NAME     # RUN/results.json -> benchmarks/results/NAME.json, then the tables
+    python benchmarks/tables.py              # the tables alone
+
+A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
+
+- `tasks NAME METHOD`: the scores below of one method by task
+- `methods NAME`: the mean over tasks of every method, with intervals
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cfkit.bench.report import arrow, find, show, tasks_of
+from cfkit.bench.scores import MEAN
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "docs" / "methods.md", ROOT / "docs" / "benchmark.md")
+MARK = re.compile(r"(<!-- (tasks|methods) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+COLUMNS = {
+    "flip_rate": "judge flips",
+    "clip_accuracy": "CLIP accuracy",
+    "esas": "ESAS",
+    "bone_change": "change in bones",
+    "truth_nearer": "nearer to the truth",
+}
+MEANS = {"clip_accuracy": "CLIP accuracy", "esas": "ESAS", "fid": "FID", "flip_rate": "judge flips"}
+MEANS |= {"truth_nearer": "nearer to the truth", "truth_error": "error to the truth"}
+
+
+def keep(run: Path, name: str) -> None:
+    """Copies a run's results, with the commit and the machine that made them."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    told = {"commit": commit.stdout.strip(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    results = json.loads((run / "results.json").read_text())
+    (RESULTS / f"{name}.json").write_text(json.dumps({**told, **results}, indent=1) + "\n")
+
+
+def fill(text: str) -> str:
+    """A page with its tables written anew."""
+    kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method}
+
+    def table(found: re.Match[str]) -> str:
+        name, *rest = found[3].split()
+        results = json.loads((RESULTS / f"{name}.json").read_text())
+        return found[1] + "\n".join(kinds[found[2]](results, *rest)) + "\n" + found[4]
+
+    return MARK.sub(table, text)
+
+
+def by_task(results: Mapping[str, Any], method: str) -> list[str]:
+    """One method, a line a task, the mean last."""
+    scores = results["scores"]
+    lines = ["| task | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    first, *others = tasks_of(scores)
+    for task in [*others, first]:
+        cells = []
+        for metric in COLUMNS:
+            found = find(scores, metric, method, task)
+            digits = 4 if metric == "bone_change" else 2
+            cells.append("" if found is None or found["value"] is None else f"{found['value']:.{digits}f}")
+        lines.append(f"| {'mean' if task == MEAN else task} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def by_method(results: Mapping[str, Any]) -> list[str]:
+    """Every method's mean over tasks, with 95 % intervals over patients."""
+    scores = results["scores"]
+    signs = {metric: arrow(next((s for s in scores if s["metric"] == metric), None)) for metric in MEANS}
+    lines = ["| method | " + " | ".join(f"{title} {signs[m]}" for m, title in MEANS.items()) + " | seconds a film ↓ |"]
+    lines.append("|---" * (len(MEANS) + 2) + "|")
+    for label in results["methods"]:
+        cells = " | ".join(show(find(scores, metric, label)) for metric in MEANS)
+        lines.append(f"| {label} | {cells} | {results['timings'][label]['seconds']:.1f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        keep(Path(sys.argv[1]), sys.argv[2])
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
