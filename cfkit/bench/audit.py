@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .scores import bootstrap_weights, interval, values_and_draws
+from .bootstrap import means_over_patients
 from .store import CaseRow, Store
 
 
@@ -28,16 +28,13 @@ def measure_responses(store: Store, findings: list[str]) -> list[dict[str, Any]]
             groups.setdefault((row.method, row.task), []).append(row)
     responses = []
     for (method, task), rows in groups.items():
-        patients = sorted({films[row.film].patient for row in rows})
-        whose = [patients.index(films[row.film].patient) for row in rows]
         changes = np.array([(r.arrays["audited_after"] - films[r.film].arrays["audited"]).numpy() for r in rows])
-        means, draws = values_and_draws(changes.astype(np.float64), bootstrap_weights(len(patients))[:, whose])
-        for k, finding in enumerate(findings):
-            low, high = interval(draws[:, k])
-            told = {"change": means[k], "low": low, "high": high}
+        found = means_over_patients(changes.astype(np.float64), [films[row.film].patient for row in rows])
+        for finding, (change, low, high) in zip(findings, found, strict=True):
+            told = {"change": change, "low": low, "high": high}
             responses.append(
                 {"method": method, "task": task, "finding": finding, "target": rows[0].finding == finding}
-                | {key: round(float(value), 5) for key, value in told.items()}
+                | {key: round(value, 5) for key, value in told.items()}
                 | {"n": len(rows)}
             )
     return responses

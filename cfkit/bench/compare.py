@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import UserError
+from .bootstrap import interval
 from .columns import choose_metrics
 from .report import arrow, plain_number
-from .scores import MEAN, Score, interval, score_run
+from .scores import MEAN, Score, score_run
 from .store import Store
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..images import write_beside
 from .audit import measure_responses
+from .bootstrap import means_over_patients
 from .columns import choose_metrics
-from .scores import MEAN, Score, bootstrap_weights, compare, interval, score_run, values_and_draws
+from .scores import MEAN, Score, compare, score_run
 from .store import Store
 
 HEADLINE = ("clip_accuracy", "esas", "fid")  # the paper's Table 1 and 2
@@ -73,14 +74,11 @@ def measure_timings(store: Store) -> dict[str, dict[str, Any]]:
             by_method.setdefault(case.method, []).append(case)
     timings = {}
     for label, rows in by_method.items():
-        patients = sorted({films[row.film].patient for row in rows})
-        whose = [patients.index(films[row.film].patient) for row in rows]
         seconds = np.array([[row.seconds] for row in rows])
-        mean, draws = values_and_draws(seconds, bootstrap_weights(len(patients))[:, whose])
-        low, high = interval(draws[:, 0])
+        ((mean, low, high),) = means_over_patients(seconds, [films[row.film].patient for row in rows])
         peak = max(row.peak_mb for row in rows)
         timings[label] = {
-            "seconds": plain_number(mean[0]),
+            "seconds": plain_number(mean),
             "low": plain_number(low),
             "high": plain_number(high),
             "peak_mb": peak,

@@ -14,12 +14,13 @@ from torch import Tensor
 from ..findings import Intervention
 from ..metrics.case_mean import CaseMean
 from ..specs import MetricSpec, import_target
+from .bootstrap import bootstrap_weights, interval, resample, values_and_draws
 from .columns import columns_of
 from .plan import Case
 from .run import structures_name, truth_name
 from .store import CaseRow, FilmRow, Store
 
-DRAWS, FEW_DRAWS = 1000, 100  # of the bootstrap; the few for metrics that are no mean over cases
+FEW_DRAWS = 100  # of the bootstrap, for metrics that are no mean over cases
 CHUNK = 32  # films of which images are held at once
 MEAN = "mean"  # over tasks
 
@@ -97,12 +98,6 @@ def task_of(case: Case) -> Intervention:
     """The task that a case belongs to: one that asks for the opposite serves the task that it undoes."""
     i = case.intervention
     return i if case.kind == "edit" else Intervention(i.finding, not i.present)
-
-
-def bootstrap_weights(patients: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each patient is drawn, (draws, patients), drawing as many as there are."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(patients, np.full(patients, 1.0 / patients), size=draws) if patients else np.ones((draws, 0))
 
 
 class Group:
@@ -228,46 +223,10 @@ def _guard(spec: MetricSpec, problems: list[str], call: Callable[[], None]) -> b
     return True
 
 
-def values_and_draws(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over cases (C,) and their bootstrap draws (B, C), NaN left out, from (N, C) and (B, N)."""
-    there = ~np.isnan(values)
-    filled = np.where(there, values, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draws = (weights @ filled) / (weights @ there)
-        means = filled.sum(axis=0) / there.sum(axis=0)
-    return means, draws
-
-
-def resample(
-    update: Callable[..., None],
-    compute: Callable[[], Tensor],
-    reset: Callable[[], None],
-    inputs: Mapping[str, Tensor],
-    weights: np.ndarray,
-) -> np.ndarray:
-    """Bootstrap draws of a metric that is no mean: it is computed again for each, (B,). The reference stays."""
-    draws = []
-    for row in weights:
-        chosen = torch.from_numpy(np.repeat(np.arange(len(row)), row))
-        reset()
-        if len(chosen):
-            update(**{name: x if name == "reference" else x[chosen] for name, x in inputs.items()})
-        draws.append(float(compute()) if len(chosen) else np.nan)
-    return np.array(draws)
-
-
 def make_score(spec: MetricSpec, column: str, label: str, task: str, value: Any, draws: np.ndarray, n: int) -> Score:
     """A score with the 95 % interval of its draws."""
     low, high = interval(draws)
     return Score(spec.name, column, label, task, float(value), low, high, n, spec.higher_is_better, draws)
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of the draws that are numbers."""
-    if np.isnan(draws).all():
-        return float("nan"), float("nan")
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def mean_scores(scores: Sequence[Score]) -> list[Score]:

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from cfkit.bench import scores as scoring
+from cfkit.bench.bootstrap import bootstrap_weights, interval, resample, values_and_draws
 from cfkit.bench.command import report_run, start_bench
 from cfkit.bench.compare import compare_runs
 from cfkit.bench.page import choose_rows
 from cfkit.bench.report import as_latex, find
-from cfkit.bench.scores import MEAN, bootstrap_weights, interval, resample, score_run, values_and_draws
+from cfkit.bench.scores import MEAN, score_run
 from cfkit.bench.store import CaseRow, Store
 from cfkit.bench.suite import read_suite
 from cfkit.errors import UserError
