@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 
 import cfkit
 from cfkit import Edit, UserError
-from cfkit.bundles.bundle import build_part
+from cfkit.bundles.kinds import build_part
 from cfkit.bundles.text_to_image import RadEditParts
 from cfkit.editor import check_inputs
 from cfkit.testing import check_editor

@@ -146,6 +146,7 @@ def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:
 
 def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:
     """All that decides a run's results, as plain data; `plan.json` is this."""
+    features = bundle.config.get("parts", {}).get("features", {})
     return {
         "suite": suite_data(plan.suite),
         "cfkit": __version__,
@@ -153,7 +154,7 @@ def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:
         "device": str(bundle.device),
         "bundle": bundle.name,
         "bundle_hash": bundle.hash,
-        "features": bundle.config.get("parts", {}).get("features", {}).get("of", ""),
+        "features": features.get("of") or features.get("class", ""),
         "methods": {
             label: {"name": spec.name, "distribution": spec.distribution, "options": as_dict(options)}
             for label, (spec, options) in plan.specs.items()

@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+from .kinds import build_part
+from .manifest import file_digest
 
 if TYPE_CHECKING:
     from .text_to_image import RadEditParts
@@ -182,7 +184,7 @@ class Bundle:
         declared = self.config.get("parts", {}).get("features")
         if declared is None:
             return None
-        part: Any = self.require(declared["of"])[0]
+        part: Any = self.require(declared["of"])[0] if "of" in declared else self.module("features")
         pooled: Callable[[Tensor], Tensor] = part.pooled
         return pooled
 
@@ -209,6 +211,24 @@ class Bundle:
                 out.append(f"{part} ({declared['file']})")
         return out
 
+    def describe(self, part: str) -> str:
+        """What a part is stored as: its class, file and size; "absent" or "missing" where it is not there."""
+        declared = self.config.get("parts", {}).get(part)
+        if declared is None:
+            return "absent"
+        if "of" in declared:
+            return f"that of {declared['of']}"
+        if part == "schedule":
+            return f"{declared.get('beta_schedule')}, {declared.get('num_train_timesteps')} steps"
+        path = self.folder / declared.get("file", declared.get("folder", ""))
+        size = sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
+        state = f"{size / 2**20:.1f} MB" if path.exists() else f"missing ({declared.get('source', 'copy it there')})"
+        return f"{declared.get('class', 'folder')}, {path.name}, {state}"
+
+    def drop(self, part: str) -> None:
+        """Lets go of a part's memory; it is loaded again when it is next used."""
+        self.__dict__.pop(part, None)
+
     def module(self, part: str) -> nn.Module | None:
         """What a part is stored as, loaded and checked against its hash; None where it is not declared.
 
@@ -223,17 +243,14 @@ class Bundle:
             source = declared.get("source", "copy it there")
             raise UserError(f"{path}: the {part} of bundle '{self.name}' is not on this machine; {source}")
         wanted = declared.get("sha256")
-        if wanted and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        if wanted and file_digest(path) != wanted:
             raise UserError(f"{path}: differs from the sha256 in bundle.toml; copy the file again")
         try:
             state = load_file(path)
         except SafetensorError as error:
             raise UserError(f"{path}: not a safetensors file ({error}); copy it again") from None
         try:
-            module = build_part(declared["class"], declared.get("config", {}))
-            module.load_state_dict(
-                {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-            )
+            module = fill(lambda: build_part(declared["class"], declared.get("config", {})), state)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
@@ -241,43 +258,19 @@ class Bundle:
         return module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
 
 
-def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
-    """An untrained part of a kind that `bundle.toml` may name.
+def fill(build: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.Module:
+    """A module with the given weights as floats, which are not drawn first: that would take time and memory.
 
     Raises:
-        UserError: The kind is not known to this version.
+        RuntimeError: The weights do not fit.
     """
-    from . import networks
-    from .cheff import CheffAutoencoder, Denoiser
-
-    def unet2d(**config: Any) -> nn.Module:
-        from diffusers import UNet2DModel
-
-        return Denoiser(UNet2DModel(**config))
-
-    def cheff_autoencoder(**config: Any) -> nn.Module:
-        from diffusers import AutoencoderKL
-
-        return CheffAutoencoder(AutoencoderKL(**config))
-
-    def text_to_image(width: int, unet: dict[str, Any]) -> nn.Module:
-        from diffusers import UNet2DModel
-
-        from .text_to_image import PooledTextDenoiser, TextToImage, WordContext
-
-        told = UNet2DModel(**unet, class_embed_type="identity")
-        return TextToImage(PooledTextDenoiser(told, width), WordContext(width))
-
-    kinds: dict[str, Callable[..., nn.Module]] = {
-        "unet2d": unet2d,
-        "cheff-autoencoder": cheff_autoencoder,
-        "demo-autoencoder": networks.Autoencoder,
-        "demo-classifier": networks.SmoothClassifier,
-        "demo-judge": networks.ConvNextClassifier,
-        "demo-segmenter": networks.Segmenter,
-        "demo-clip": networks.Clip,
-        "demo-text-to-image": text_to_image,
-    }
-    if kind not in kinds:
-        raise UserError(unknown("class of part", kind, kinds))
-    return kinds[kind](**config)
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    with torch.device("meta"):
+        module = build()
+    stored = module.state_dict()
+    if all(name in stored for name, _ in (*module.named_parameters(), *module.named_buffers())):
+        module.load_state_dict(floats, assign=True)
+        return module
+    module = build()  # it has tensors that are computed and not stored
+    module.load_state_dict(floats)
+    return module

@@ -14,8 +14,16 @@ from diffusers import AutoencoderKL, UNet2DModel
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .checkpoints import load_exactly
 
 ALPHAS = {"beta_start": 0.0015, "beta_end": 0.0295, "num_train_timesteps": 1000, "beta_schedule": "scaled_linear"}
+SCHEDULE: dict[str, Any] = ALPHAS | {
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
+}
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -144,7 +152,8 @@ def convert_unet(checkpoint: Mapping[str, Any], *, num_head_channels: int = 32) 
             converted[f"{target}.{kind}.{_RESNET[rest]}.{leaf}"] = value
         else:
             converted |= _attention(f"{target}.{kind}", rest, leaf, value, num_head_channels)
-    return _load(model, converted, "U-Net")
+    load_exactly(model, converted, "U-Net")
+    return model
 
 
 def _attention(target: str, rest: str, leaf: str, value: Tensor, head: int) -> dict[str, Tensor]:
@@ -200,20 +209,5 @@ def convert_autoencoder(checkpoint: Mapping[str, Any]) -> AutoencoderKL:
             name = re.sub(pattern, replacement, name)
         flat = ".attentions." in name and value.ndim == 4
         converted[name] = value[:, :, 0, 0] if flat else value
-    return _load(model, converted, "autoencoder")
-
-
-def _load(model: Any, state: dict[str, Tensor], kind: str) -> Any:
-    wanted = model.state_dict()
-    for name, value in wanted.items():
-        if name not in state:
-            raise UserError(f"not a {kind} of a known layout: nothing stands for {name}")
-        if state[name].shape != value.shape:
-            raise UserError(
-                f"not a {kind} of a known layout: {name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-            )
-    extra = sorted(set(state) - set(wanted))
-    if extra:
-        raise UserError(f"not a {kind} of a known layout: {extra[0]} has no place")
-    model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
+    load_exactly(model, converted, "autoencoder")
+    return model

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..bundles.bundle import load_bundle
 from ..bundles.cheff import Denoiser
+from ..bundles.manifest import toml_value
 from ..bundles.networks import Autoencoder
 from ..errors import UserError, unknown
 from ..images import write_beside
@@ -200,25 +201,15 @@ def export(parts: dict[str, nn.Module], out: Path) -> None:
             f'class = "{CLASSES[name]}"',
             f'file = "{path.name}"',
             f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"',
-            f"config = {_toml(config)}",
-            *([f"schedule = {_toml(text_denoiser.SCHEDULE)}"] if name == "radedit" else []),
+            f"config = {toml_value(config)}",
+            *([f"schedule = {toml_value(text_denoiser.SCHEDULE)}"] if name == "radedit" else []),
         ]
     lines += ["", "[parts.features]", 'of = "clip"', "", "[parts.schedule]"]
-    lines += [f"{key} = {_toml(value)}" for key, value in denoiser.SCHEDULE.items()]
+    lines += [f"{key} = {toml_value(value)}" for key, value in denoiser.SCHEDULE.items()]
     for method, options in RECOMMENDED.items():
-        lines += ["", f"[methods.{method}]", *(f"{key} = {_toml(value)}" for key, value in options.items())]
+        lines += ["", f"[methods.{method}]", *(f"{key} = {toml_value(value)}" for key, value in options.items())]
     text = "\n".join(lines) + "\n"
     write_beside(out / "bundle.toml", lambda part: part.write_text(text))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def describe_run() -> str:

@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bundles.bundle import build_part
 from ..bundles.cheff import Denoiser
+from ..bundles.kinds import build_part
 from ..bundles.networks import FINDINGS
 from ..bundles.text_to_image import PooledTextDenoiser, TextToImage
 from ..data.virtual.patient import draw_patient

@@ -3,7 +3,7 @@
 import torch
 from diffusers import UNet2DModel
 
-from cfkit.bundles.bundle import build_part
+from cfkit.bundles.kinds import build_part
 from cfkit.train.text_denoiser import draw_prompt, real_prompts, virtual_prompts
 
 UNET = {

@@ -1,0 +1,190 @@
+"""Makes a bundle of published checkpoints: converts each to safetensors and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import UserError, unknown
+from ..images import write_beside
+from .checkpoints import read_checkpoint
+from .cheff import SCHEDULE
+from .manifest import file_digest, folder_digest, toml_value
+from .radedit import load_radedit
+
+CLASSIFIERS = ("jfhealthcare", "resnet152", "torchxrayvision")
+OWNERS = {
+    "autoencoder": "Cheff's autoencoder, by saiboxx/chexray-diffusion, MIT: --autoencoder",
+    "denoiser": "Cheff's unconditional U-Net, by saiboxx/chexray-diffusion, MIT: --unet",
+    "classifier": "DenseNet-121 of jfhealthcare/Chexpert, Apache-2.0, or another: --classifier, --classifier-kind",
+    "judge": "a second classifier that no editor sees, such as torchxrayvision's, Apache-2.0: --judge, --judge-kind",
+    "segmenter": "PSPNet for ChestX-Det, released by mlmed/torchxrayvision, Apache-2.0: --segmenter",
+    "clip": "CheXzero, by rajpurkarlab/CheXzero, MIT: --clip",
+    "radedit": "microsoft/radedit with stabilityai/sdxl-vae and microsoft/BiomedVLP-BioViL-T, research use: --radedit",
+    "features": "Inception-v3 as pytorch-fid and torch-fidelity publish it, Apache-2.0: --inception",
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the published files are; what is None is left out of the bundle.
+
+    Attributes:
+        head_channels: Channels of an attention head of the U-Net, which its shapes do not tell.
+        classifier_kind: One of `CLASSIFIERS`.
+        judge_kind: The same.
+        radedit: A folder as `load_radedit` wants it.
+    """
+
+    unet: Path | None = None
+    head_channels: int = 32
+    autoencoder: Path | None = None
+    classifier: Path | None = None
+    classifier_kind: str = "jfhealthcare"
+    judge: Path | None = None
+    judge_kind: str = "torchxrayvision"
+    segmenter: Path | None = None
+    clip: Path | None = None
+    radedit: Path | None = None
+    inception: Path | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A converted part: what `bundle.toml` says of it, and its weights."""
+
+    kind: str
+    config: dict[str, Any]
+    module: nn.Module
+
+
+def import_cheff(sources: Sources, out: Path, *, report: Callable[[str], None] = print) -> None:
+    """Writes a bundle of the paper's models into a folder that is not there yet.
+
+    A file that is no such part stops it, and nothing is left behind.
+
+    Raises:
+        UserError: Nothing was given, a file cannot be used, or the folder cannot be written.
+    """
+    if not any(isinstance(value, Path) for value in vars(sources).values()):
+        raise UserError("bundles import cheff: give at least one file, such as --unet U.pt --autoencoder A.pt")
+    for option, kind in (("classifier", sources.classifier_kind), ("judge", sources.judge_kind)):
+        if kind not in CLASSIFIERS:
+            raise UserError(f"--{option}-kind: {unknown('kind', kind, CLASSIFIERS)}")
+    if out.exists():
+        raise UserError(f"--out {out}: is already there; choose another folder")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        _write(sources, part, report)
+        part.rename(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    report(f"{out}: use it with --bundle {out}")
+
+
+def _write(sources: Sources, out: Path, report: Callable[[str], None]) -> None:
+    lines = ['name = "cheff"', 'title = "The models of the paper, from their published files"', "image_size = 256"]
+    lines += ['licence = "each part its own; see parts"']
+    there = set()
+    for name, path, convert in _conversions(sources):
+        try:
+            made = convert(path)
+        except UserError as error:
+            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        digest = _save(made.module, out / f"{name}.safetensors")
+        lines += ["", f"[parts.{name}]", f'class = "{made.kind}"', f'file = "{name}.safetensors"']
+        lines += [f'sha256 = "{digest}"', f"source = {json.dumps(OWNERS[name])}", f"config = {toml_value(made.config)}"]
+        weights = sum(p.numel() for p in made.module.parameters())
+        report(f"{name}: {path.name}, {weights / 1e6:.1f} million weights")
+        there.add(name)
+        del made
+    if sources.radedit is not None:
+        load_radedit(sources.radedit, torch.device("cpu"))  # says what is wrong with it, if anything
+        shutil.copytree(sources.radedit, out / "radedit")
+        lines += ["", "[parts.radedit]", 'folder = "radedit"', f'sha256 = "{folder_digest(out / "radedit")}"']
+        there.add("radedit")
+        report(f"radedit: {sources.radedit}")
+    if "features" not in there and "clip" in there:
+        lines += ["", "[parts.features]", 'of = "clip"']
+    lines += ["", "[parts.schedule]", *(f"{key} = {toml_value(value)}" for key, value in SCHEDULE.items())]
+    write_beside(out / "bundle.toml", lambda path: path.write_text("\n".join(lines) + "\n"))
+    for name, owner in OWNERS.items():
+        if name not in there:
+            report(f"{name}: missing ({owner})")
+
+
+def _conversions(sources: Sources) -> list[tuple[str, Path, Callable[[Path], Part]]]:
+    given = {
+        "autoencoder": (sources.autoencoder, _autoencoder),
+        "denoiser": (sources.unet, lambda path: _unet(path, sources.head_channels)),
+        "classifier": (sources.classifier, lambda path: _classifier(path, sources.classifier_kind)),
+        "judge": (sources.judge, lambda path: _classifier(path, sources.judge_kind)),
+        "segmenter": (sources.segmenter, _segmenter),
+        "clip": (sources.clip, _clip),
+        "features": (sources.inception, _inception),
+    }
+    return [(name, path, convert) for name, (path, convert) in given.items() if path is not None]
+
+
+def _autoencoder(path: Path) -> Part:
+    from .cheff import CheffAutoencoder, convert_autoencoder
+
+    kl = convert_autoencoder(read_checkpoint(path))
+    return Part("cheff-autoencoder", _plain(kl.config), CheffAutoencoder(kl))
+
+
+def _unet(path: Path, head_channels: int) -> Part:
+    from .cheff import Denoiser, convert_unet
+
+    unet = convert_unet(read_checkpoint(path), num_head_channels=head_channels)
+    return Part("unet2d", _plain(unet.config), Denoiser(unet))
+
+
+def _classifier(path: Path, kind: str) -> Part:
+    from .classifiers import convert_classifier
+
+    module, config = convert_classifier(read_checkpoint(path), kind, path)
+    return Part(kind, config, module)
+
+
+def _segmenter(path: Path) -> Part:
+    from .chestx_det import convert_segmenter
+
+    return Part("chestx-det", {}, convert_segmenter(read_checkpoint(path)))
+
+
+def _clip(path: Path) -> Part:
+    from .chexzero import convert_chexzero
+
+    module, config = convert_chexzero(read_checkpoint(path))
+    return Part("chexzero", config, module)
+
+
+def _inception(path: Path) -> Part:
+    from .inception import convert_inception
+
+    return Part("inception", {}, convert_inception(read_checkpoint(path)))
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What diffusers built a model with, without its own marks and what is not set."""
+    return {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
+
+
+def _save(module: nn.Module, path: Path) -> str:
+    state = {name: value.contiguous() for name, value in module.state_dict().items()}
+    save_file(state, path)
+    path.chmod(0o644)
+    return file_digest(path)

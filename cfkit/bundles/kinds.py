@@ -1,0 +1,61 @@
+"""The classes of parts that `bundle.toml` may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..errors import UserError, unknown
+
+
+def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
+    """An untrained part of a kind that `bundle.toml` may name.
+
+    Raises:
+        UserError: The kind is not known to this version.
+    """
+    from . import classifiers, networks
+    from .cheff import CheffAutoencoder, Denoiser
+    from .chestx_det import PspSegmenter
+    from .chexzero import CheXzero
+    from .inception import Inception
+
+    def unet2d(**config: Any) -> nn.Module:
+        from diffusers import UNet2DModel
+
+        return Denoiser(UNet2DModel(**config))
+
+    def cheff_autoencoder(**config: Any) -> nn.Module:
+        from diffusers import AutoencoderKL
+
+        return CheffAutoencoder(AutoencoderKL(**config))
+
+    def text_to_image(width: int, unet: dict[str, Any]) -> nn.Module:
+        from diffusers import UNet2DModel
+
+        from .text_to_image import PooledTextDenoiser, TextToImage, WordContext
+
+        told = UNet2DModel(**unet, class_embed_type="identity")
+        return TextToImage(PooledTextDenoiser(told, width), WordContext(width))
+
+    kinds: dict[str, Callable[..., nn.Module]] = {
+        "unet2d": unet2d,
+        "cheff-autoencoder": cheff_autoencoder,
+        "demo-autoencoder": networks.Autoencoder,
+        "demo-classifier": networks.SmoothClassifier,
+        "demo-judge": networks.ConvNextClassifier,
+        "demo-segmenter": networks.Segmenter,
+        "demo-clip": networks.Clip,
+        "demo-text-to-image": text_to_image,
+        "jfhealthcare": classifiers.PcamDenseNet,
+        "resnet152": classifiers.ResNet152,
+        "torchxrayvision": classifiers.XrvClassifier,
+        "chestx-det": PspSegmenter,
+        "chexzero": CheXzero,
+        "inception": Inception,
+    }
+    if kind not in kinds:
+        raise UserError(unknown("class of part", kind, kinds))
+    return kinds[kind](**config)
