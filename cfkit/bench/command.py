@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 import time
@@ -15,7 +17,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
-from ..data.dataset import Dataset, open_dataset
+from ..data.dataset import Dataset
 from ..errors import UserError
 from ..images import write_beside
 from ..options import as_dict
@@ -47,7 +49,7 @@ def start_bench(
     suite = with_flags(suite, given)
     if not suite.methods:
         suite = replace(suite, methods=parse_methods("all"))
-    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    bundle, dataset = load_bundle(suite.bundle, device=device), suite.open_data()
     choose_metrics(suite.metrics)
     plan = make_plan(suite, dataset, bundle)
     if dry_run:
@@ -59,6 +61,7 @@ def start_bench(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(describe_plan(plan, bundle), indent=1) + "\n"
+        write_beside(folder / "films.csv", lambda part: part.write_text(list_films(plan, dataset)))
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
@@ -70,7 +73,7 @@ def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> in
     folder = Path(out)
     told = read_run(folder)
     suite = suite_from(told["suite"])
-    bundle, dataset = load_bundle(suite.bundle, device=device), open_dataset(suite.data)
+    bundle, dataset = load_bundle(suite.bundle, device=device), suite.open_data()
     plan = make_plan(suite, dataset, bundle)
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
@@ -142,6 +145,17 @@ def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:
         else:
             values[key] = value
     return replace(suite, **values)
+
+
+def list_films(plan: Plan, dataset: Dataset) -> str:
+    """The films that were chosen for each task, as CSV: the choice can be looked at, and made again by others."""
+    patients = {entry.name: entry.patient for entry in dataset.entries()}
+    chosen = {(f"{c.intervention.finding} {c.intervention.task}", c.film): None for c in plan.cases if c.kind == "edit"}
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(("task", "film", "patient"))
+    table.writerows((task, film, patients[film]) for task, film in chosen)
+    return stream.getvalue()
 
 
 def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:

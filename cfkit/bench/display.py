@@ -38,14 +38,17 @@ def show_rates(totals: Mapping[str, int]) -> Iterator[Callable[[str, int, float]
 
     if not console.is_terminal:
         last = time.monotonic()
+        begun: dict[str, tuple[float, int]] = {}  # by method: when it was first heard of, and what was done by then
 
         def say(label: str, cases: int, seconds: float) -> None:
             nonlocal last
+            if seconds > 0:
+                begun.setdefault(label, (time.monotonic() - seconds, done[label]))
             count(label, cases, seconds)
             if time.monotonic() - last > LINE_EVERY or (done[label] == totals[label] and seconds > 0):
                 last = time.monotonic()
-                n, spent = timed[label]
-                left = (totals[label] - done[label]) * spent / n if n else 0.0
+                when, before = begun.get(label, (last, done[label]))
+                left = (totals[label] - done[label]) * (last - when) / max(done[label] - before, 1)
                 print(
                     f"{label}: {done[label]} of {totals[label]} films, {rate(label)}, {left / 60:.1f} min left",
                     file=sys.stderr,

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.dataset import Dataset, open_dataset
 from ..errors import UserError, unknown
 from ..findings import Intervention, canonical
 from ..plugins import list_editors
@@ -45,6 +46,8 @@ class Suite:
         title: Of the report.
         methods: Methods, with options.
         data: A data set's name or folder.
+        split: The publisher's name of one of its splits; empty for all films.
+        uncertain: What an uncertain label is taken for: "ignore", "present" or "absent".
         tasks: Such as "Cardiomegaly removal"; empty for all that the models and the data know.
         limit: Most films a task, one a patient.
         seeds: Each film is edited once with each.
@@ -59,6 +62,8 @@ class Suite:
     title: str = "Benchmark"
     methods: tuple[Method, ...] = ()
     data: str = "virtual"
+    split: str = ""
+    uncertain: str = "ignore"
     tasks: tuple[str, ...] = ()
     limit: int = 32
     seeds: tuple[int, ...] = (0,)
@@ -68,6 +73,10 @@ class Suite:
     metrics: tuple[str, ...] = ()
     classifier: str = ""
     findings: tuple[str, ...] = ()
+
+    def open_data(self) -> Dataset:
+        """The films."""
+        return open_dataset(self.data, split=self.split, uncertain=self.uncertain)
 
     def load_audited(self, device: torch.device) -> Audited | None:
         """The classifier that is audited, None where there is none."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import UserError, unknown
 from ..images import write_beside
+from .bundle import user_folder
 from .checkpoints import read_checkpoint
 from .cheff import SCHEDULE
 from .manifest import file_digest, folder_digest, toml_value
@@ -91,7 +92,7 @@ def import_cheff(sources: Sources, out: Path, *, report: Callable[[str], None] =
         raise UserError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    report(f"{out}: use it with --bundle {out}")
+    report(f"{out}: use it with --bundle {out.name if out.parent == user_folder() else out}")
 
 
 def _write(sources: Sources, out: Path, report: Callable[[str], None]) -> None:

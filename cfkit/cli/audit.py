@@ -12,6 +12,8 @@ import rich_click as click
 @click.option("--findings", metavar="LIST", help="Names of its outputs in their order, where it does not say them.")
 @click.option("--methods", default="ours", show_default=True, metavar="LIST", help="What edits the films.")
 @click.option("--data", default="virtual", show_default=True, metavar="NAME|DIR", help="The films.")
+@click.option("--split", metavar="NAME", help="Of the data set, as its publisher calls it, e.g. valid.")
+@click.option("--uncertain", type=click.Choice(["ignore", "present", "absent"]), help="What uncertain labels mean.")
 @click.option("--tasks", metavar="LIST", help='e.g. "Cardiomegaly removal"; all by default.')
 @click.option("--limit", default=8, show_default=True, type=click.IntRange(1), help="Most films a task.")
 @click.option("--batch-size", type=click.IntRange(1), help="Films edited together.")

@@ -12,8 +12,11 @@ from ..errors import UserError
 
 @click.command("bench")
 @click.argument("suite", default="quick", metavar="[SUITE]")
+@click.option("--suite", "named", metavar="SUITE", help="The same as the argument.")
 @click.option("--methods", metavar="LIST", help="all, or names with options: a,b,ours:layers=residual,epochs=3")
 @click.option("--data", metavar="NAME|DIR", help="virtual (ships inside), or a folder of films.")
+@click.option("--split", metavar="NAME", help="Of the data set, as its publisher calls it, e.g. valid.")
+@click.option("--uncertain", type=click.Choice(["ignore", "present", "absent"]), help="What uncertain labels mean.")
 @click.option("--tasks", metavar="LIST", help='e.g. "Cardiomegaly removal,Atelectasis synthesis"; all by default.')
 @click.option("--limit", type=click.IntRange(1), help="Most films a task, one a patient.")
 @click.option("--seeds", metavar="LIST", help="Each film is edited once with each, e.g. 0,1,2.")
@@ -31,7 +34,9 @@ from ..errors import UserError
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; what failed is tried again.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, time one film of each method, run nothing.")
 @click.pass_context
-def command(ctx: click.RichContext, /, suite: str, out: str, resume: str | None, dry_run: bool, **given: Any) -> None:
+def command(
+    ctx: click.RichContext, /, suite: str, named: str | None, out: str, resume: str | None, dry_run: bool, **given: Any
+) -> None:
     """Edit the same films with every method, and score what comes of it.
 
     SUITE is quick (default; a few minutes on two cores), paper, ablation, or a TOML file; options win over what
@@ -48,10 +53,13 @@ def command(ctx: click.RichContext, /, suite: str, out: str, resume: str | None,
         raise UserError(f"--{next(iter(asked))}: is for --engine ray")
     cluster = Cluster(**asked) if engine == "ray" else None
     chosen = {key: value for key, value in given.items() if value is not None}
-    if resume and (chosen or dry_run or ctx.get_parameter_source("suite") is ParameterSource.COMMANDLINE):
+    named_here = ctx.get_parameter_source("suite") is ParameterSource.COMMANDLINE
+    if named and named_here:
+        raise UserError(f"--suite {named}: '{suite}' is named too; give one of them")
+    if resume and (chosen or dry_run or named or named_here):
         raise UserError("--resume: the run knows its suite; give no other option but where it is to run")
     if resume:
         failed = resume_bench(resume, device, cluster=cluster)
     else:
-        failed = start_bench(read_suite(suite), chosen, out, device, cluster=cluster, dry_run=dry_run)
+        failed = start_bench(read_suite(named or suite), chosen, out, device, cluster=cluster, dry_run=dry_run)
     ctx.exit(2 if failed else 0)

@@ -80,14 +80,15 @@ def import_group() -> None:
 @click.option("--clip", type=FILE, help="CheXzero.")
 @click.option("--radedit", type=FILE, help="A folder with unet/, vae/ and text_encoder/ of RadEdit.")
 @click.option("--inception", type=FILE, help="Inception-v3 of pytorch-fid or torch-fidelity, for FID.")
-@click.option("-o", "--out", type=FILE, required=True, metavar="DIR", help="The bundle, a folder not there yet.")
-def import_cheff_command(out: Path, **given: Any) -> None:
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="The bundle, a folder not there yet.  [your own 'cheff']")
+def import_cheff_command(out: Path | None, **given: Any) -> None:
     """Make a bundle of the paper's models from the files that their owners publish.
 
     Kinds of classifier: jfhealthcare (DenseNet-121 with PCAM), resnet152 (the public release's), torchxrayvision
     (DenseNet-121 or ResNet-50). What is not given is left out and named with its owner; files are read without
-    running what is in them.
+    running what is in them. Without --out the bundle is found as `--bundle cheff` from then on.
     """
+    from ..bundles.bundle import user_folder
     from ..bundles.importer import Sources, import_cheff
 
-    import_cheff(Sources(**given), out, report=click.echo)
+    import_cheff(Sources(**given), out or user_folder() / "cheff", report=click.echo)

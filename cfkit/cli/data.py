@@ -15,6 +15,28 @@ def command() -> None:
     """Make and check data sets."""
 
 
+@command.command("check")
+@click.argument("folder", metavar="PATH")
+@click.option(
+    "--uncertain",
+    type=click.Choice(["ignore", "present", "absent"]),
+    default="ignore",
+    show_default=True,
+    help="What uncertain labels mean.",
+)
+@click.pass_context
+def check(ctx: click.RichContext, folder: str, uncertain: str) -> None:
+    """Say what a data set is taken for, count its films and findings, look for what is wrong.
+
+    Known: CheXpert (v1.0 and -small), NIH ChestX-ray14, MIMIC-CXR-JPG, PadChest, BRAX, VinDr-CXR, a folder with a
+    labels.csv of your own (file, patient, findings; view and split where known), a folder of DICOM files.
+    Exit code 2 where files are missing, a name stands twice, or a patient is in two splits.
+    """
+    from ..data.check import check_folder
+
+    ctx.exit(2 if check_folder(Path(folder), uncertain=uncertain, report=click.echo) else 0)
+
+
 @command.command("virtual")
 @click.option("--out", required=True, metavar="DIR", help="Where the films go.")
 @click.option("--patients", default=16, show_default=True, type=click.IntRange(1), help="How many.")

@@ -26,12 +26,14 @@ class Entry:
         patient: Splits are by patient, never by film.
         findings: By canonical name, present or absent; a finding that is not known is not there.
         view: "PA", "AP" or "".
+        split: The publisher's own name for it, or "".
     """
 
     name: str
     patient: str
     findings: Mapping[str, bool]
     view: str
+    split: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -124,19 +126,30 @@ def virtual_split() -> VirtualSplit:
     return VirtualSplit()
 
 
-def open_dataset(name_or_path: str) -> Dataset:
-    """A data set by name ("virtual", the shipped split) or folder.
+def open_dataset(name_or_path: str, *, split: str = "", uncertain: str = "ignore") -> Dataset:
+    """A data set by name ("virtual", the shipped split) or folder, in one of the layouts of `layouts.LAYOUTS`.
+
+    Args:
+        name_or_path: "virtual", or a folder.
+        split: One of the publisher's; all films where empty.
+        uncertain: What a label that says "uncertain" is taken for: "ignore" (not known), "present" or "absent".
 
     Raises:
-        UserError: There is no such name or folder, or the folder is in no layout that is known.
+        UserError: There is no such name, folder or split, or the folder is in no layout that is known.
     """
     if name_or_path == "virtual":
+        if split:
+            raise UserError(f"--split {split}: the virtual films that ship inside are one split")
         return virtual_split()
     folder = Path(name_or_path)
     if not folder.is_dir():
         raise UserError(f"--data {name_or_path}: no such folder; give one, or 'virtual' for the films that ship inside")
-    if (folder / "films.csv").is_file():
-        from .virtual.read import VirtualFolder
+    from .layouts import open_films
+    from .virtual.read import VirtualFolder, is_virtual
 
+    if is_virtual(folder):
+        if split:
+            raise UserError(f"--split {split}: a folder of `cfkit data virtual` names no splits")
         return VirtualFolder(folder)
-    raise UserError(f"--data {name_or_path}: holds no films.csv; `cfkit data virtual` writes such a folder")
+    films = open_films(folder, uncertain=uncertain)
+    return films.of_split(split) if split else films

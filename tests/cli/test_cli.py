@@ -216,7 +216,10 @@ def test_methods_doctor_bundles_and_completion():
     assert "_CFKIT_COMPLETE" in cfkit("completion", "bash").stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmark.md", "docs/methods.md", "docs/plugins.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/benchmark.md", "docs/data.md", "docs/methods.md", "docs/plugins.md", "docs/reproduce.md"],
+)
 def test_the_commands_of_the_documentation_exist(page):
     """Every cfkit command parses: its flags are those of the program."""
     text = (Path(__file__).parents[2] / page).read_text()

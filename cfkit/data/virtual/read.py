@@ -17,6 +17,17 @@ from ..dataset import Entry, Sample
 from .patient import FINDINGS
 from .write import COLUMNS
 
+MOST_HEADER = 1000  # characters
+
+
+def is_virtual(folder: Path) -> bool:
+    """Whether `cfkit data virtual` wrote a folder: its table names structures."""
+    table = folder / "films.csv"
+    if not table.is_file():
+        return False
+    with table.open(encoding="utf-8", errors="replace") as stream:
+        return "structures" in stream.readline(MOST_HEADER)
+
 
 class VirtualFolder:
     """Films with exact counterfactuals and structures, as `write_patients` leaves them."""
