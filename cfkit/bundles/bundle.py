@@ -176,7 +176,13 @@ class Bundle:
             return load_radedit(self.folder / declared["folder"], self.device)
         module: Any = self.module("radedit")
         schedule = DDIMScheduler.from_config(dict(declared["schedule"]))
-        return RadEditParts(module.denoiser, module.text_encoder, self.autoencoder, schedule)
+        autoencoder = self.autoencoder
+        if "vocabulary" in declared:
+            from .cheff_text import ScaledAutoencoder, load_vocabulary
+
+            module.text_encoder.tokenizer = load_vocabulary(self.folder / declared["vocabulary"])
+            autoencoder = ScaledAutoencoder(self.require("autoencoder")[0], float(declared["scale_factor"]))
+        return RadEditParts(module.denoiser, module.text_encoder, autoencoder, schedule)
 
     @cached_property
     def features(self) -> Callable[[Tensor], Tensor] | None:

@@ -106,33 +106,59 @@ def convert_unet(checkpoint: Mapping[str, Any], *, num_head_channels: int = 32) 
         UserError: The shapes fit no U-Net of this kind; the first missing name is given.
     """
     state = strip_checkpoint(checkpoint, "diffusion_model.")
-    if "input_blocks.0.0.weight" not in state or "out.2.weight" not in state:
-        raise UserError("not a latent-diffusion U-Net: model.diffusion_model.input_blocks.0.0.weight is missing")
-    inputs = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("input_blocks."))
-    starts = [i for i in range(inputs) if f"input_blocks.{i}.0.op.weight" in state]
-    per_level = starts[0] if starts else inputs  # conv_in or a down-sampling, then the residual blocks
-    layers = per_level - 1
-    levels = len(starts) + 1
-    widths, attends = [], []
-    for level in range(levels):
-        last = level * per_level + layers
-        widths.append(state[f"input_blocks.{last}.0.out_layers.3.weight"].shape[0])
-        attends.append(f"input_blocks.{last}.1.qkv.weight" in state)
+    config = unet_shape(state)
+    attends = config.pop("attends")
     model = UNet2DModel(
-        in_channels=state["input_blocks.0.0.weight"].shape[1],
-        out_channels=state["out.2.weight"].shape[0],
-        block_out_channels=tuple(widths),
-        layers_per_block=layers,
+        **config,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
         attention_head_dim=num_head_channels,
         norm_eps=1e-5,
     )
-    converted: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
+    for name, value in rename_unet(state, config["layers_per_block"] + 1).items():
+        block, attention, rest = name.partition(".attentions.")
+        if attention:
+            index, inner, leaf = rest.split(".")
+            renamed |= _attention(f"{block}.attentions.{index}", inner, leaf, value, num_head_channels)
+        else:
+            renamed[name] = value
+    load_exactly(model, renamed, "U-Net")
+    return model
+
+
+def unet_shape(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Channels, widths and depth of an OpenAI U-Net as diffusers names them, and which levels attend ("attends").
+
+    Raises:
+        UserError: It is no such U-Net.
+    """
+    if "input_blocks.0.0.weight" not in state or "out.2.weight" not in state:
+        raise UserError("not a latent-diffusion U-Net: model.diffusion_model.input_blocks.0.0.weight is missing")
+    inputs = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("input_blocks."))
+    starts = [i for i in range(inputs) if f"input_blocks.{i}.0.op.weight" in state]
+    per_level = starts[0] if starts else inputs  # conv_in or a down-sampling, then the residual blocks
+    last = [level * per_level + per_level - 1 for level in range(len(starts) + 1)]
+    return {
+        "in_channels": state["input_blocks.0.0.weight"].shape[1],
+        "out_channels": state["out.2.weight"].shape[0],
+        "block_out_channels": [state[f"input_blocks.{i}.0.out_layers.3.weight"].shape[0] for i in last],
+        "layers_per_block": per_level - 1,
+        "attends": [any(name.startswith(f"input_blocks.{i}.1.") for name in state) for i in last],
+    }
+
+
+def rename_unet(state: Mapping[str, Tensor], per_level: int) -> dict[str, Tensor]:
+    """The tensors of an OpenAI U-Net by diffusers' names; inside an attention block theirs are kept.
+
+    Args:
+        per_level: Input blocks a level: a down-sampling or the first convolution, and the residual blocks.
+    """
+    renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         stem, leaf = name.rsplit(".", 1)
         if stem in _FIXED:
-            converted[f"{_FIXED[stem]}.{leaf}"] = value
+            renamed[f"{_FIXED[stem]}.{leaf}"] = value
             continue
         block, number, place, rest = re.match(r"(\w+_blocks?)\.(\d+)(?:\.(\d+))?\.(.*)", stem).groups()  # type: ignore[union-attr]
         if block == "middle_block":
@@ -145,15 +171,12 @@ def convert_unet(checkpoint: Mapping[str, Any], *, num_head_channels: int = 32) 
             level, index = divmod(int(number), per_level)
             target, kind = f"up_blocks.{level}", f"{'resnets' if place == '0' else 'attentions'}.{index}"
         if rest == "op":
-            converted[f"{target}.downsamplers.0.conv.{leaf}"] = value
+            renamed[f"{target}.downsamplers.0.conv.{leaf}"] = value
         elif rest == "conv":
-            converted[f"{target}.upsamplers.0.conv.{leaf}"] = value
-        elif rest in _RESNET:
-            converted[f"{target}.{kind}.{_RESNET[rest]}.{leaf}"] = value
+            renamed[f"{target}.upsamplers.0.conv.{leaf}"] = value
         else:
-            converted |= _attention(f"{target}.{kind}", rest, leaf, value, num_head_channels)
-    load_exactly(model, converted, "U-Net")
-    return model
+            renamed[f"{target}.{kind}.{_RESNET.get(rest, rest)}.{leaf}"] = value
+    return renamed
 
 
 def _attention(target: str, rest: str, leaf: str, value: Tensor, head: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from ..images import write_beside
 from .bundle import user_folder
 from .checkpoints import read_checkpoint
 from .cheff import SCHEDULE
+from .cheff_text import load_vocabulary
 from .manifest import file_digest, folder_digest, toml_value
 from .radedit import load_radedit
 
+VOCABULARY = "vocab.txt"
 CLASSIFIERS = ("jfhealthcare", "resnet152", "torchxrayvision")
 OWNERS = {
     "autoencoder": "Cheff's autoencoder, by saiboxx/chexray-diffusion, MIT: --autoencoder",
@@ -43,6 +45,8 @@ class Sources:
         classifier_kind: One of `CLASSIFIERS`.
         judge_kind: The same.
         radedit: A folder as `load_radedit` wants it.
+        text_to_image: Cheff's text-to-image U-Net, for `radedit` to run on instead.
+        vocabulary: `vocab.txt` of bert-base-uncased, for its prompts.
     """
 
     unet: Path | None = None
@@ -56,6 +60,8 @@ class Sources:
     clip: Path | None = None
     radedit: Path | None = None
     inception: Path | None = None
+    text_to_image: Path | None = None
+    vocabulary: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Part:
     kind: str
     config: dict[str, Any]
     module: nn.Module
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def import_cheff(sources: Sources, out: Path, *, report: Callable[[str], None] = print) -> None:
@@ -80,6 +87,10 @@ def import_cheff(sources: Sources, out: Path, *, report: Callable[[str], None] =
     for option, kind in (("classifier", sources.classifier_kind), ("judge", sources.judge_kind)):
         if kind not in CLASSIFIERS:
             raise UserError(f"--{option}-kind: {unknown('kind', kind, CLASSIFIERS)}")
+    if sources.radedit and sources.text_to_image:
+        raise UserError("--text-to-image: `radedit` runs on one model; leave it or --radedit out")
+    if sources.text_to_image and not (sources.vocabulary and sources.autoencoder):
+        raise UserError("--text-to-image: needs --vocabulary vocab.txt, and --autoencoder for its latents")
     if out.exists():
         raise UserError(f"--out {out}: is already there; choose another folder")
     part = out.with_name(f".{out.name}.part")
@@ -107,10 +118,14 @@ def _write(sources: Sources, out: Path, report: Callable[[str], None]) -> None:
         digest = _save(made.module, out / f"{name}.safetensors")
         lines += ["", f"[parts.{name}]", f'class = "{made.kind}"', f'file = "{name}.safetensors"']
         lines += [f'sha256 = "{digest}"', f"source = {json.dumps(OWNERS[name])}", f"config = {toml_value(made.config)}"]
+        lines += [f"{key} = {toml_value(value)}" for key, value in made.more.items()]
         weights = sum(p.numel() for p in made.module.parameters())
         report(f"{name}: {path.name}, {weights / 1e6:.1f} million weights")
         there.add(name)
         del made
+    if sources.text_to_image and sources.vocabulary:
+        load_vocabulary(sources.vocabulary)  # says what is wrong with it, if anything
+        shutil.copyfile(sources.vocabulary, out / VOCABULARY)
     if sources.radedit is not None:
         load_radedit(sources.radedit, torch.device("cpu"))  # says what is wrong with it, if anything
         shutil.copytree(sources.radedit, out / "radedit")
@@ -135,6 +150,7 @@ def _conversions(sources: Sources) -> list[tuple[str, Path, Callable[[Path], Par
         "segmenter": (sources.segmenter, _segmenter),
         "clip": (sources.clip, _clip),
         "features": (sources.inception, _inception),
+        "radedit": (sources.text_to_image, _text_to_image),
     }
     return [(name, path, convert) for name, (path, convert) in given.items() if path is not None]
 
@@ -177,6 +193,14 @@ def _inception(path: Path) -> Part:
     from .inception import convert_inception
 
     return Part("inception", {}, convert_inception(read_checkpoint(path)))
+
+
+def _text_to_image(path: Path) -> Part:
+    from .cheff_text import convert_text_to_image
+
+    module, config, factor = convert_text_to_image(read_checkpoint(path))
+    more = {"schedule": SCHEDULE, "vocabulary": VOCABULARY, "scale_factor": factor}
+    return Part("cheff-text-to-image", config, module, more)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

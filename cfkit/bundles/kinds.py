@@ -18,6 +18,7 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
     """
     from . import classifiers, networks
     from .cheff import CheffAutoencoder, Denoiser
+    from .cheff_text import CheffTextToImage
     from .chestx_det import PspSegmenter
     from .chexzero import CheXzero
     from .inception import Inception
@@ -49,6 +50,7 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
         "demo-segmenter": networks.Segmenter,
         "demo-clip": networks.Clip,
         "demo-text-to-image": text_to_image,
+        "cheff-text-to-image": CheffTextToImage,
         "jfhealthcare": classifiers.PcamDenseNet,
         "resnet152": classifiers.ResNet152,
         "torchxrayvision": classifiers.XrvClassifier,

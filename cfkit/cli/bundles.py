@@ -79,6 +79,8 @@ def import_group() -> None:
 @click.option("--segmenter", type=FILE, help="torchxrayvision's PSPNet for ChestX-Det.")
 @click.option("--clip", type=FILE, help="CheXzero.")
 @click.option("--radedit", type=FILE, help="A folder with unet/, vae/ and text_encoder/ of RadEdit.")
+@click.option("--text-to-image", type=FILE, help="Cheff's text-to-image model, for `radedit` to run on instead.")
+@click.option("--vocabulary", type=FILE, help="vocab.txt of bert-base-uncased, for its prompts.")
 @click.option("--inception", type=FILE, help="Inception-v3 of pytorch-fid or torch-fidelity, for FID.")
 @click.option("-o", "--out", type=FILE, metavar="DIR", help="The bundle, a folder not there yet.  [your own 'cheff']")
 def import_cheff_command(out: Path | None, **given: Any) -> None:
