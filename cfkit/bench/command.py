@@ -17,7 +17,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, at_size
 from ..errors import UserError
 from ..images import write_beside
 from ..options import as_dict
@@ -28,7 +28,7 @@ from .page import write_page
 from .plan import Plan, make_plan
 from .ray_engine import Cluster, ray_engine
 from .report import write_results
-from .run import at_size, run_plan
+from .run import run_plan
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables

@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..bundles.bundle import Bundle
-from ..data.dataset import Dataset, Sample
+from ..data.dataset import Dataset, Sample, at_size
 from ..editor import Editor
-from ..errors import UserError
 from ..outcome import check_edit, describe_error, details_of, peak_memory
 from ..specs import EditorSpec, import_target
 from .columns import asked_columns, choose_metrics, describe_edits, describe_films
@@ -219,15 +217,3 @@ def _structures(sample: Sample, film: Tensor, bundle: Bundle) -> Tensor | None:
         return None
     probabilities: Tensor = bundle.segmenter(film.unsqueeze(0).to(bundle.device))[0].cpu()
     return probabilities > 0.5
-
-
-def at_size(planes: Tensor, size: int) -> Tensor:
-    """The centred square of planes (C, H, W) at `size` pixels."""
-    if planes.ndim != 3 or min(planes.shape) < 1:
-        raise UserError(f"a film of shape {tuple(planes.shape)}; (1, H, W) is wanted")
-    side = min(planes.shape[-2:])
-    top, left = ((n - side) // 2 for n in planes.shape[-2:])
-    square = planes[:, top : top + side, left : left + side]
-    if side == size:
-        return square
-    return F.interpolate(square.unsqueeze(0), size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import UserError, unknown
@@ -19,7 +17,7 @@ from .bundle import user_folder
 from .checkpoints import read_checkpoint
 from .cheff import SCHEDULE
 from .cheff_text import load_vocabulary
-from .manifest import file_digest, folder_digest, toml_value
+from .manifest import bundle_toml, folder_digest, save_part
 from .radedit import load_radedit
 
 VOCABULARY = "vocab.txt"
@@ -107,37 +105,38 @@ def import_cheff(sources: Sources, out: Path, *, report: Callable[[str], None] =
 
 
 def _write(sources: Sources, out: Path, report: Callable[[str], None]) -> None:
-    lines = ['name = "cheff"', 'title = "The models of the paper, from their published files"', "image_size = 256"]
-    lines += ['licence = "each part its own; see parts"']
-    there = set()
+    parts: dict[str, dict[str, Any]] = {}
     for name, path, convert in _conversions(sources):
         try:
             made = convert(path)
         except UserError as error:
             raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-        digest = _save(made.module, out / f"{name}.safetensors")
-        lines += ["", f"[parts.{name}]", f'class = "{made.kind}"', f'file = "{name}.safetensors"']
-        lines += [f'sha256 = "{digest}"', f"source = {json.dumps(OWNERS[name])}", f"config = {toml_value(made.config)}"]
-        lines += [f"{key} = {toml_value(value)}" for key, value in made.more.items()]
+        file = f"{name}.safetensors"
+        parts[name] = {"class": made.kind, "file": file, "sha256": save_part(made.module, out / file)}
+        parts[name] |= {"source": OWNERS[name], "config": made.config, **made.more}
         weights = sum(p.numel() for p in made.module.parameters())
         report(f"{name}: {path.name}, {weights / 1e6:.1f} million weights")
-        there.add(name)
         del made
     if sources.text_to_image and sources.vocabulary:
         load_vocabulary(sources.vocabulary)  # says what is wrong with it, if anything
         shutil.copyfile(sources.vocabulary, out / VOCABULARY)
     if sources.radedit is not None:
-        load_radedit(sources.radedit, torch.device("cpu"))  # says what is wrong with it, if anything
+        load_radedit(sources.radedit, torch.device("cpu"))  # the same
         shutil.copytree(sources.radedit, out / "radedit")
-        lines += ["", "[parts.radedit]", 'folder = "radedit"', f'sha256 = "{folder_digest(out / "radedit")}"']
-        there.add("radedit")
+        parts["radedit"] = {"folder": "radedit", "sha256": folder_digest(out / "radedit")}
         report(f"radedit: {sources.radedit}")
-    if "features" not in there and "clip" in there:
-        lines += ["", "[parts.features]", 'of = "clip"']
-    lines += ["", "[parts.schedule]", *(f"{key} = {toml_value(value)}" for key, value in SCHEDULE.items())]
-    write_beside(out / "bundle.toml", lambda path: path.write_text("\n".join(lines) + "\n"))
+    if "features" not in parts and "clip" in parts:
+        parts["features"] = {"of": "clip"}
+    config = {
+        "name": "cheff",
+        "title": "The models of the paper, from their published files",
+        "image_size": 256,
+        "licence": "each part its own; see parts",
+        "parts": {**parts, "schedule": SCHEDULE},
+    }
+    write_beside(out / "bundle.toml", lambda path: path.write_text(bundle_toml(config)))
     for name, owner in OWNERS.items():
-        if name not in there:
+        if name not in parts:
             report(f"{name}: missing ({owner})")
 
 
@@ -206,10 +205,3 @@ def _text_to_image(path: Path) -> Part:
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """What diffusers built a model with, without its own marks and what is not set."""
     return {key: value for key, value in config.items() if not key.startswith("_") and value is not None}
-
-
-def _save(module: nn.Module, path: Path) -> str:
-    state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    save_file(state, path)
-    path.chmod(0o644)
-    return file_digest(path)

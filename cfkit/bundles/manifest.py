@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+from torch import nn
+
+from ..images import write_beside
+
 
 def toml_value(value: Any) -> str:
     """A value as TOML writes it on one line.
@@ -22,6 +27,34 @@ def toml_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml_value(each) for each in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def bundle_toml(config: Mapping[str, Any]) -> str:
+    """`bundle.toml` of a bundle's configuration: what it says of itself, its parts, what it recommends by method.
+
+    >>> print(bundle_toml({"name": "mine", "parts": {"judge": {"file": "judge.safetensors"}}}))
+    name = "mine"
+    <BLANKLINE>
+    [parts.judge]
+    file = "judge.safetensors"
+    <BLANKLINE>
+    """
+    lines = [f"{key} = {toml_value(value)}" for key, value in config.items() if not isinstance(value, Mapping)]
+    for group in ("parts", "methods"):
+        for name, told in config.get(group, {}).items():
+            lines += ["", f"[{group}.{name}]", *(f"{key} = {toml_value(value)}" for key, value in told.items())]
+    return "\n".join(lines) + "\n"
+
+
+def save_part(module: nn.Module, path: Path, *, half: bool = False) -> str:
+    """Writes a part's weights as safetensors, beside and then renamed; returns their SHA-256."""
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in module.state_dict().items()
+    }
+    write_beside(path, lambda part: save_file(state, part))
+    path.chmod(0o644)
+    return file_digest(path)
 
 
 def file_digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import UserError
 from .virtual.patient import FINDINGS
@@ -153,3 +154,15 @@ def open_dataset(name_or_path: str, *, split: str = "", uncertain: str = "ignore
         return VirtualFolder(folder)
     films = open_films(folder, uncertain=uncertain)
     return films.of_split(split) if split else films
+
+
+def at_size(planes: Tensor, size: int) -> Tensor:
+    """The centred square of planes (C, H, W) at `size` pixels."""
+    if planes.ndim != 3 or min(planes.shape) < 1:
+        raise UserError(f"a film of shape {tuple(planes.shape)}; (1, H, W) is wanted")
+    side = min(planes.shape[-2:])
+    top, left = ((n - side) // 2 for n in planes.shape[-2:])
+    square = planes[:, top : top + side, left : left + side]
+    if side == size:
+        return square
+    return F.interpolate(square.unsqueeze(0), size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -6,7 +6,6 @@ be stopped and given again at any time.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
@@ -15,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from ..bundles.bundle import load_bundle
-from ..bundles.cheff import Denoiser
-from ..bundles.manifest import toml_value
+from ..bundles.cheff import SCHEDULE, Denoiser
+from ..bundles.manifest import bundle_toml, save_part
 from ..bundles.networks import Autoencoder
 from ..errors import UserError, unknown
 from ..images import write_beside
@@ -182,34 +180,23 @@ CONFIGS: dict[str, Any] = {
 def export(parts: dict[str, nn.Module], out: Path) -> None:
     """Writes half-precision safetensors and `bundle.toml`."""
     out.mkdir(parents=True, exist_ok=True)
-    lines = [
-        'name = "demo"',
-        'title = "cfkit demo bundle: small surrogates for the paper\'s models"',
-        "image_size = 256",
-        'licence = "MIT"',
-        'origin = "trained by `cfkit train demo` on virtual patients and NIH ChestX-ray14 films; see MODEL_CARD.md"',
-    ]
+    told: dict[str, dict[str, Any]] = {}
     for name, module in parts.items():
-        state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in module.state_dict().items()}
-        path = out / f"{name}.safetensors"
-        write_beside(path, lambda part, state=state: save_file(state, part))  # type: ignore[misc]
-        path.chmod(0o644)
-        config = CONFIGS.get(name) or module.config
-        lines += [
-            "",
-            f"[parts.{name}]",
-            f'class = "{CLASSES[name]}"',
-            f'file = "{path.name}"',
-            f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"',
-            f"config = {toml_value(config)}",
-            *([f"schedule = {toml_value(text_denoiser.SCHEDULE)}"] if name == "radedit" else []),
-        ]
-    lines += ["", "[parts.features]", 'of = "clip"', "", "[parts.schedule]"]
-    lines += [f"{key} = {toml_value(value)}" for key, value in denoiser.SCHEDULE.items()]
-    for method, options in RECOMMENDED.items():
-        lines += ["", f"[methods.{method}]", *(f"{key} = {toml_value(value)}" for key, value in options.items())]
-    text = "\n".join(lines) + "\n"
-    write_beside(out / "bundle.toml", lambda part: part.write_text(text))
+        file = f"{name}.safetensors"
+        told[name] = {"class": CLASSES[name], "file": file, "sha256": save_part(module, out / file, half=True)}
+        told[name]["config"] = CONFIGS.get(name) or module.config
+        if name == "radedit":
+            told[name]["schedule"] = text_denoiser.SCHEDULE
+    config = {
+        "name": "demo",
+        "title": "cfkit demo bundle: small surrogates for the paper's models",
+        "image_size": 256,
+        "licence": "MIT",
+        "origin": "trained by `cfkit train demo` on virtual patients and NIH ChestX-ray14 films; see MODEL_CARD.md",
+        "parts": {**told, "features": {"of": "clip"}, "schedule": SCHEDULE},
+        "methods": RECOMMENDED,
+    }
+    write_beside(out / "bundle.toml", lambda part: part.write_text(bundle_toml(config)))
 
 
 def describe_run() -> str:

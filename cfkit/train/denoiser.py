@@ -12,19 +12,11 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bundles.cheff import ALPHAS, Denoiser
+from ..bundles.cheff import SCHEDULE, Denoiser
 from ..bundles.networks import Autoencoder
 from .augment import expose, frame
 from .loop import fit
 
-SCHEDULE = {
-    **ALPHAS,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "prediction_type": "epsilon",
-}
 UNET: dict[str, Any] = {
     "in_channels": 8,
     "out_channels": 8,

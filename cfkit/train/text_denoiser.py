@@ -11,12 +11,12 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bundles.cheff import SCHEDULE as UNCONDITIONAL
 from ..bundles.cheff import Denoiser
 from ..bundles.kinds import build_part
 from ..bundles.networks import FINDINGS
 from ..bundles.text_to_image import PooledTextDenoiser, TextToImage
 from ..data.virtual.patient import draw_patient
-from .denoiser import SCHEDULE as UNCONDITIONAL
 from .denoiser import UNET, draw_timesteps
 from .loop import fit
 

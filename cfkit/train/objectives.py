@@ -1,0 +1,194 @@
+"""What each part of a bundle is trained to do, and how well it does it: for `cfkit train` on data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bundles.cheff import SCHEDULE, Denoiser
+from ..bundles.networks import Autoencoder, ConvNextClassifier, Segmenter, SmoothClassifier
+from ..errors import UserError
+from .augment import expose, frame
+from .denoiser import UNET
+
+AT_ONCE = 16  # films that are measured together
+PARTS = ("classifier", "judge", "segmenter", "autoencoder", "denoiser")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value, how it is called, and of how many films it is."""
+
+    name: str
+    value: float
+    films: int
+
+
+def in_parts(call: Callable[[Tensor], Tensor], films: Tensor) -> Tensor:
+    """What a call makes of films, a few at a time: memory does not grow with them."""
+    return torch.cat([call(part) for part in films.split(AT_ONCE)])
+
+
+class Objective(nn.Module):
+    """A part with its loss: `forward(films, targets)` is a scalar, so that whatever wraps modules can wrap it.
+
+    Attributes:
+        part: What is trained and kept.
+        kind: Its class in `bundle.toml`.
+        config: What builds it again.
+    """
+
+    part: nn.Module
+    kind: str
+    config: dict[str, Any]
+
+    def prepare(self, film: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One film (1, S, S) and its target as they are varied for training."""
+        varied = frame(film[None], generator, angle=0.1, scale=(0.9, 1.15), shift=0.08, mode="bicubic")
+        return expose(varied, generator, gamma=(0.7, 1.4), contrast=(0.9, 1.1))[0], target
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        """How well the part does on films that it was not trained on."""
+        raise NotImplementedError
+
+
+class Classification(Objective):
+    """Cross-entropy of the findings that are known; (N, K) targets, NaN where not."""
+
+    def __init__(self, part: str, findings: Sequence[str], width: int):
+        super().__init__()
+        if part == "judge":
+            self.part = ConvNextClassifier(tuple(findings), tuple(width * w for w in (40, 80, 144)))
+            self.kind = "demo-judge"
+        else:
+            self.part = SmoothClassifier(tuple(findings), tuple(width * w for w in (24, 48, 96, 160)))
+            self.kind = "demo-classifier"
+        self.findings, self.config = tuple(findings), self.part.config
+
+    def forward(self, films: Tensor, targets: Tensor) -> Tensor:
+        logits = self.part(films).float()
+        known = ~targets.isnan()
+        loss = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+        return (loss * known).sum() / known.sum().clamp(min=1)
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        from torchmetrics.functional.classification import binary_auroc
+
+        out, logits = [], in_parts(self.part, films).float()
+        for k, finding in enumerate(self.findings):
+            known = ~targets[:, k].isnan()
+            truth = targets[known, k].long()
+            if 0 < int(truth.sum()) < len(truth):
+                out.append(Figure(f"AUC {finding}", float(binary_auroc(logits[known, k], truth)), len(truth)))
+        return out
+
+
+class Segmentation(Objective):
+    """Cross-entropy and soft Dice; (N, 14, S, S) targets."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.part, self.kind = Segmenter(tuple(width * w for w in (16, 32, 64, 96))), "demo-segmenter"
+        self.config = self.part.config
+
+    def prepare(self, film: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        both = frame(torch.cat([film, target])[None], generator, angle=0.2, scale=(0.85, 1.2), shift=0.15)[0]
+        return expose(both[None, :1], generator, gamma=(0.6, 1.7), contrast=(0.8, 1.2), offset=0.1)[0], both[1:]
+
+    def forward(self, films: Tensor, targets: Tensor) -> Tensor:
+        assert isinstance(self.part, Segmenter)
+        logits = self.part.logits(films).float()
+        y = F.interpolate(targets, size=logits.shape[-2:], mode="area")
+        p = torch.sigmoid(logits)
+        overlap = 2.0 * (p * y).sum((0, 2, 3)) + 1.0
+        dice = 1.0 - overlap / (p.sum((0, 2, 3)) + y.sum((0, 2, 3)) + 1.0)
+        return F.binary_cross_entropy_with_logits(logits, y) + 0.5 * dice.mean()
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        a, b = in_parts(self.part, films) > 0.5, targets > 0.5
+        dice = (2.0 * (a & b).sum((0, 2, 3)) + 1e-6) / (a.sum((0, 2, 3)) + b.sum((0, 2, 3)) + 1e-6)
+        return [Figure("mean Dice", float(dice.mean()), len(films))]
+
+
+class Reconstruction(Objective):
+    """Error of a film through the autoencoder, whose code is kept smooth and near unit spread."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.part, self.kind = Autoencoder(widths=tuple(width * w for w in (32, 64, 128))), "demo-autoencoder"
+        self.config = self.part.config
+
+    def forward(self, films: Tensor, targets: Tensor) -> Tensor:
+        assert isinstance(self.part, Autoencoder)
+        latents = self.part.encode(films).float()
+        error = self.part.decode(latents + 0.05 * torch.randn_like(latents)).float() - films
+        spread = (latents.pow(2).mean() - 1.0).clamp(min=0.0)
+        return error.abs().mean() + 5.0 * error.pow(2).mean() + 0.01 * spread
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        part: Any = self.part
+        error = (in_parts(lambda x: part.decode(part.encode(x)).clamp(0, 1), films) - films).pow(2).mean(dim=(1, 2, 3))
+        return [Figure("PSNR, dB", float((-10.0 * error.log10()).mean()), len(films))]
+
+
+class Denoising(Objective):
+    """Equation 3 of the paper, on latents of an autoencoder that is not trained."""
+
+    def __init__(self, autoencoder: nn.Module, channels: int, width: int):
+        super().__init__()
+        widths = [width * w for w in UNET["block_out_channels"]]
+        self.config = {**UNET, "in_channels": channels, "out_channels": channels, "block_out_channels": widths}
+        self.part, self.kind = Denoiser(UNet2DModel(**self.config)), "unet2d"
+        self._autoencoder = [autoencoder]  # in a list, so that it is no submodule: it is neither trained nor kept
+        self.register_buffer("alphas", DDIMScheduler.from_config(SCHEDULE).alphas_cumprod, persistent=False)
+        self.alphas: Tensor
+
+    def forward(self, films: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad():
+            clean = self._encode(films)
+        timesteps = torch.randint(len(self.alphas), (len(films),), device=films.device)
+        return self._errors(clean, timesteps, torch.randn_like(clean)).mean()
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        clean = in_parts(self._encode, films)
+        timesteps = torch.linspace(0, len(self.alphas) - 1, len(films)).long()
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        places = torch.arange(len(films))
+        errors = in_parts(lambda k: self._errors(clean[k], timesteps[k], noise[k]), places)
+        return [Figure("error of the noise", float(errors.mean()), len(films))]
+
+    def _encode(self, films: Tensor) -> Tensor:
+        autoencoder: Any = self._autoencoder[0].to(films.device)
+        latents: Tensor = autoencoder.encode(films).float()
+        return latents
+
+    def _errors(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
+        predicted = self.part(alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise, timesteps)
+        errors: Tensor = (predicted.float() - noise).pow(2).mean(dim=(1, 2, 3))
+        return errors
+
+
+def make_objective(part: str, findings: Sequence[str], autoencoder: Any, width: int) -> Objective:
+    """The objective of a part.
+
+    Raises:
+        UserError: There is no such part, or it needs another first.
+    """
+    if part in ("classifier", "judge"):
+        return Classification(part, findings, width)
+    if part == "segmenter":
+        return Segmentation(width)
+    if part == "autoencoder":
+        return Reconstruction(width)
+    if autoencoder is None:
+        raise UserError("train denoiser: --out holds no autoencoder; `cfkit train autoencoder` comes first")
+    with torch.no_grad():
+        channels = autoencoder.encode(torch.zeros(1, 1, 64, 64, device=next(autoencoder.parameters()).device)).shape[1]
+    return Denoising(autoencoder, channels, width)
