@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,9 @@ class PspSegmenter(nn.Module):
         """Probabilities (N, 14, H, W) of films (N, 1, H, W) in [0, 1]."""
         x = F.interpolate(films, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         mean, std = (torch.tensor(v, device=films.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        probabilities = torch.sigmoid(self.net((x - mean) / std))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*upsample.*")  # their network uses an old name
+            probabilities = torch.sigmoid(self.net((x - mean) / std))
         return F.interpolate(probabilities, size=films.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
 
 

@@ -96,14 +96,14 @@ def _complain(line: str) -> None:
     print(f"cfkit: {line}", file=sys.stderr)
 
 
-def _edit(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
+def _edit(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
     """Records of the films that could be edited; a batch that fails is tried again film by film."""
     try:
-        return _edit_batch(run, jobs, advance)
+        return _edit_batch(common, jobs, advance)
     except Exception as error:  # a stranger's method may raise anything
         if len(jobs) > 1:
-            return [record for k, job in enumerate(jobs) for record in _edit(run, [job], partial(_from, advance, k))]
-        _complain(f"{jobs[0].source}: {describe_error(error, run.spec)}")
+            return [record for k, job in enumerate(jobs) for record in _edit(common, [job], partial(_from, advance, k))]
+        _complain(f"{jobs[0].source}: {describe_error(error, common.spec)}")
         return []
 
 
@@ -144,23 +144,23 @@ def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) ->
     return jobs, failures
 
 
-def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
+def _edit_batch(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
     begun = time.perf_counter()
-    bundle, interventions = run.bundle, [run.intervention] * len(jobs)
+    bundle, interventions = common.bundle, [common.intervention] * len(jobs)
     images = torch.stack([job.factual for job in jobs]).to(bundle.device)
     masks = None
-    if run.keep is not None:
+    if common.keep is not None:
         (segmenter,) = bundle.require("segmenter")
         with torch.no_grad():
-            masks = union_mask(segmenter(images), run.keep)
-    if run.keep_mask is not None:
-        drawn = run.keep_mask.to(images.device).expand_as(images)
+            masks = union_mask(segmenter(images), common.keep)
+    if common.keep_mask is not None:
+        drawn = common.keep_mask.to(images.device).expand_as(images)
         masks = drawn if masks is None else torch.maximum(masks, drawn)
-    edit = run.editor.edit(
+    edit = common.editor.edit(
         images,
         interventions,
         masks=masks,
-        generators=[torch.Generator().manual_seed(run.seed) for _ in jobs],
+        generators=[torch.Generator().manual_seed(common.seed) for _ in jobs],
         progress=lambda done, total: advance(len(jobs) * done / total),
     )
     check_edit(edit, images)
@@ -170,17 +170,17 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
         record = {
             "input": job.source,
             "output": "",
-            "finding": run.intervention.finding,
-            "task": run.intervention.task,
+            "finding": common.intervention.finding,
+            "task": common.intervention.task,
             **measured,
             "details": details_of(edit, k),
-            "method": run.spec.name,
-            "distribution": run.spec.distribution,
-            "options": as_dict(run.options),
+            "method": common.spec.name,
+            "distribution": common.spec.distribution,
+            "options": as_dict(common.options),
             "bundle": bundle.name,
             "bundle_hash": bundle.hash,
             "input_sha256": hashlib.sha256(job.film.path.read_bytes()).hexdigest(),
-            "seed": run.seed,
+            "seed": common.seed,
             "batch": len(jobs),
             "seconds": round(seconds, 3),
             "peak_memory_mb": peak_memory(bundle.device),
@@ -189,7 +189,7 @@ def _edit_batch(run: Run, jobs: list[Job], advance: Advance) -> list[dict[str, A
             "torch": torch.__version__,
             "notice": NOTICE,
         }
-        _write(job, edit, k, record, run.out)
+        _write(job, edit, k, record, common.out)
         records.append(record)
     return records
 
