@@ -40,7 +40,7 @@ def browser(page):
     driver.set_window_size(1200, 900)
     driver.get(page.as_uri())
     yield driver
-    assert driver.get_log("browser") == []
+    assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
     driver.quit()
 
 
