@@ -77,7 +77,26 @@ def stored_range(dataset: Any) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
 
 
-def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str) -> None:
+KEPT = {
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "Modality", "ConversionType", "PresentationIntentType",
+    "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "AnatomicRegionSequence", "PatientOrientation",
+    "ImageLaterality", "PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio", "DetectorType", "FieldOfViewShape",
+    "PixelIntensityRelationship", "PixelIntensityRelationshipSign", "SamplesPerPixel", "PhotometricInterpretation",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope",
+    "RescaleType", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PresentationLUTShape",
+    "PresentationLUTSequence", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "BurnedInAnnotation",
+}  # fmt: skip
+"""What a derived object keeps of its source: what its pixels mean and how they are shown, nothing of whom or when."""
+EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"),
+    *("ReferringPhysicianName", "StudyID", "SeriesNumber", "InstanceNumber"),
+)
+"""What the standard wants to be there, be it empty (type 2 of the Patient, Study, Series and Image modules)."""
+
+
+def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str, keep_identity: bool = False) -> None:
     """Writes a counterfactual as a derived object: new UIDs, image type DERIVED, said to be synthetic.
 
     Args:
@@ -85,15 +104,15 @@ def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str)
         film: The film it was made from.
         pixels: Stored values, (H, W).
         description: What was done, for DerivationDescription.
+        keep_identity: Keep every attribute of the source, those of the patient and the study among them, and
+            refer to it; otherwise only `KEPT` stays. Neither touches what is burnt into the pixels.
     """
-    import copy
-
+    from pydicom.dataset import Dataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     from .images import write_beside
 
-    out = copy.deepcopy(film.dataset)
-    source = str(out.get("SOPInstanceUID", ""))
+    out = _copy(film.dataset, keep_identity)
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     out.PixelData = np.ascontiguousarray(pixels).astype(film.stored.dtype.newbyteorder("<")).tobytes()
     out["PixelData"].VR = "OB" if int(out.BitsAllocated) == 8 else "OW"
@@ -108,9 +127,8 @@ def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str)
     out.SeriesDescription = "SYNTHETIC counterfactual (cfkit)"
     out.DerivationDescription = description[:1024]
     out.BurnedInAnnotation = out.get("BurnedInAnnotation", "NO")
-    if source:
-        from pydicom.dataset import Dataset
-
+    source = str(film.dataset.get("SOPInstanceUID", ""))
+    if source and keep_identity:
         reference = Dataset()
         reference.ReferencedSOPClassUID = out.get("SOPClassUID", "")
         reference.ReferencedSOPInstanceUID = source
@@ -119,3 +137,26 @@ def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str)
         if keyword in out:
             del out[keyword]
     write_beside(path, lambda part: out.save_as(part, enforce_file_format=True))
+
+
+def _copy(dataset: Any, keep_identity: bool) -> Any:
+    """What stays of a source: everything, or what its pixels mean alone."""
+    import copy
+
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import generate_uid
+
+    if keep_identity:
+        return copy.deepcopy(dataset)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "")
+    out = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    for element in dataset:
+        if element.keyword in KEPT:
+            out.add(copy.deepcopy(element))
+    for keyword in EMPTY:
+        setattr(out, keyword, "")
+    out.StudyInstanceUID = generate_uid()
+    out.PatientIdentityRemoved = "YES"
+    out.DeidentificationMethod = "cfkit: only attributes of the pixels were kept"
+    return out

@@ -226,7 +226,7 @@ def put_back(film: Film, factual: Tensor, edited: Tensor) -> np.ndarray:
     rows, columns = film.square
     side = rows.stop - rows.start
     change = _resize((edited - factual).cpu().float()[None], side)[0, 0].numpy()
-    levels = _levels(film)
+    levels = display_levels(film)
     shown = film.display(levels)
     if shown[0] > shown[-1]:  # MONOCHROME1
         levels, shown = levels[::-1], shown[::-1]
@@ -241,7 +241,7 @@ def put_back(film: Film, factual: Tensor, edited: Tensor) -> np.ndarray:
     return out
 
 
-def _levels(film: Film) -> np.ndarray:
+def display_levels(film: Film) -> np.ndarray:
     """The stored values at which the display is strictly monotone enough to be inverted."""
     if film.dataset is None:
         return np.arange(256 if film.depth == 8 else 65536)

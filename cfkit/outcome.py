@@ -100,6 +100,11 @@ def describe_error(error: Exception, spec: EditorSpec) -> str:
     return f"method '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {text}"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory, on any device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
+
+
 def details_of(edit: Edit, k: int) -> dict[str, Any]:
     """What a method's record says of film k: its own entries and those said of all."""
     own = edit.record.get("films", [])

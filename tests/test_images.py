@@ -131,8 +131,34 @@ def test_dicom_is_shown_bright_where_dense_and_written_back(tmp_path, kwargs):
     assert written.SOPInstanceUID != original.SOPInstanceUID
     assert written.SeriesInstanceUID != original.SeriesInstanceUID
     assert written.ImageType[0] == "DERIVED"
-    assert written.SourceImageSequence[0].ReferencedSOPInstanceUID == original.SOPInstanceUID
     assert "SYNTHETIC" in written.SeriesDescription
+
+
+IDENTITY = {
+    "PatientName": "Doe^Jane", "PatientID": "4711-X", "PatientBirthDate": "19500102", "StudyDate": "20240203",
+    "InstitutionName": "Saint Elsewhere", "AccessionNumber": "ACC77", "OtherPatientIDs": "OTHER9",
+    "PatientComments": "husband of John", "StudyDescription": "Doe follow-up", "DeviceSerialNumber": "SN0815",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_identity_is_left_out_unless_asked_for(tmp_path, keep):
+    dataset = pydicom.dcmread(dicom_film(tmp_path / "f.dcm", window=(2047.5, 4096)))
+    for keyword, value in IDENTITY.items():
+        setattr(dataset, keyword, value)
+    dataset.private_block(0x0011, "HOSPITAL", create=True).add_new(0x01, "LO", "Jane Doe private")
+    dataset.save_as(tmp_path / "f.dcm")
+    film = read_film(tmp_path / "f.dcm")
+    write_dicom(tmp_path / "out.dcm", film, film.stored, description="test", keep_identity=keep)
+    data = (tmp_path / "out.dcm").read_bytes()
+    secrets = [*IDENTITY.values(), "Jane Doe private", dataset.SOPInstanceUID, dataset.StudyInstanceUID]
+    found = [secret for secret in secrets if secret.encode() in data]
+    assert found == (secrets if keep else [])
+    written = pydicom.dcmread(tmp_path / "out.dcm")
+    assert written.get("PatientIdentityRemoved", "NO") == ("NO" if keep else "YES")
+    assert np.array_equal(read_film(tmp_path / "out.dcm").shown, film.shown)
+    if keep:
+        assert written.SourceImageSequence[0].ReferencedSOPInstanceUID == dataset.SOPInstanceUID
 
 
 def test_compressed_dicom(tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..bundles.bundle import Bundle
 from ..data.dataset import Dataset, Sample, at_size
 from ..editor import Editor
-from ..outcome import check_edit, describe_error, details_of, peak_memory
+from ..outcome import check_edit, describe_error, details_of, is_out_of_memory, peak_memory
 from ..specs import EditorSpec, import_target
 from .columns import asked_columns, choose_metrics, describe_edits, describe_films
 from .plan import Case, Plan
@@ -109,11 +109,6 @@ def _row(case: Case, **values: Any) -> CaseRow:
 def failed_batch(work: Work, error: str) -> Done:
     """A batch of which no film could be edited."""
     return Done([_row(case, error=error) for case in work.cases], {})
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was not enough memory, on any device."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
 
 
 def run_plan(

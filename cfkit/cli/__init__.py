@@ -11,6 +11,7 @@ from click.exceptions import Exit
 
 from .. import __version__
 from ..errors import UserError
+from ..memory import keep_freed_memory
 
 COMMANDS = (
     *("edit", "bench", "report", "compare", "audit"),
@@ -46,6 +47,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; whatever the user can mend is one line and exit code 2."""
+    keep_freed_memory()
     try:
         code = cli.main(standalone_mode=False)
     except click.Abort:

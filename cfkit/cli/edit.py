@@ -35,6 +35,8 @@ from .flags import MethodCommand, given_options, read_config
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Films edited together.")
 @click.option("--config", metavar="FILE", help="TOML file with the method's options in a table of its name.")
 @click.option("--any-shape", is_flag=True, help="Accept films that do not look like frontal chest films.")
+@click.option("--mark", is_flag=True, help="Write SYNTHETIC into a corner of each result.")
+@click.option("--keep-identity", is_flag=True, help="Leave patient and study in DICOM results; they are taken out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.RichContext, /, **values: Any) -> None:
@@ -51,6 +53,8 @@ def command(ctx: click.RichContext, /, **values: Any) -> None:
     finding = canonical(values["remove"] or values["add"])
     spec = find_editor(values["method"])
     options = {**read_config(values["config"], spec.name), **chosen}
+    if hasattr(spec.options, "faster") and not {"speed", "preset"} & options.keys():
+        options["speed"] = "fast"
     resolve(spec.options, options, method=spec.name)  # refused before anything is loaded
 
     from .run_edit import run

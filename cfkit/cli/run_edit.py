@@ -22,8 +22,9 @@ from ..editor import Edit, Editor
 from ..errors import UserError
 from ..findings import Intervention, canonical
 from ..images import Film, put_back, read_film, read_mask, write_beside, write_png
+from ..mark import stamp
 from ..options import as_dict, resolve
-from ..outcome import check_edit, describe_error, details_of, measure, peak_memory
+from ..outcome import check_edit, describe_error, details_of, is_out_of_memory, measure, peak_memory
 from ..panel import draw_panel, write_gif
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
@@ -54,6 +55,8 @@ class Run:
     keep: tuple[int, ...] | None
     keep_mask: Tensor | None  # (1, S, S)
     out: Path
+    keep_identity: bool
+    mark: bool
 
 
 def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, values: dict[str, Any]) -> int:
@@ -76,7 +79,19 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     if jobs:
         chosen = resolve(spec.options, options, recommended=bundle.recommended.get(spec.name), method=spec.name)
         editor: Editor = import_target(spec.target)(bundle, chosen)
-        this = Run(spec, chosen, editor, bundle, intervention, values["seed"], keep, keep_mask, out)
+        this = Run(
+            spec,
+            chosen,
+            editor,
+            bundle,
+            intervention,
+            values["seed"],
+            keep,
+            keep_mask,
+            out,
+            values["keep_identity"],
+            values["mark"],
+        )
         size = values["batch_size"]
         with show_progress(len(jobs)) as advance:
             for first in range(0, len(jobs), size):
@@ -97,12 +112,17 @@ def _complain(line: str) -> None:
 
 
 def _edit(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
-    """Records of the films that could be edited; a batch that fails is tried again film by film."""
+    """Records of the films that could be edited.
+
+    Out of memory halves a batch; of a batch that fails otherwise each film is tried alone.
+    """
     try:
         return _edit_batch(common, jobs, advance)
     except Exception as error:  # a stranger's method may raise anything
         if len(jobs) > 1:
-            return [record for k, job in enumerate(jobs) for record in _edit(common, [job], partial(_from, advance, k))]
+            size = -(-len(jobs) // 2) if is_out_of_memory(error) else 1
+            parts = range(0, len(jobs), size)
+            return [r for k in parts for r in _edit(common, jobs[k : k + size], partial(_from, advance, k))]
         _complain(f"{jobs[0].source}: {describe_error(error, common.spec)}")
         return []
 
@@ -189,22 +209,26 @@ def _edit_batch(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str
             "torch": torch.__version__,
             "notice": NOTICE,
         }
-        _write(job, edit, k, record, common.out)
+        _write(common, job, edit, k, record)
         records.append(record)
     return records
 
 
-def _write(job: Job, edit: Edit, k: int, record: dict[str, Any], out: Path) -> None:
+def _write(common: Run, job: Job, edit: Edit, k: int, record: dict[str, Any]) -> None:
     """Writes what belongs to film k of an edit."""
+    out = common.out
     edited = edit.images[k].cpu()
     mask, heatmap = (None if m is None else m[k, 0].cpu().numpy() for m in (edit.mask, edit.heatmap))
     pixels = put_back(job.film, job.factual, edited)
+    if common.mark:
+        pixels = stamp(job.film, pixels)
     verb = "with" if record["task"] == "synthesis" else "without"
     if job.film.dataset is not None:
         from ..dicom import write_dicom
 
         target = out / f"{job.stem}.dcm"
-        write_dicom(target, job.film, pixels, description=f"{verb} {record['finding']}. {NOTICE}")
+        description = f"{verb} {record['finding']}. {NOTICE}"
+        write_dicom(target, job.film, pixels, description=description, keep_identity=common.keep_identity)
     else:
         target = out / f"{job.stem}.png"
         write_png(target, pixels, text={"Description": NOTICE, "Software": f"cfkit {__version__}"})

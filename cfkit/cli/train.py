@@ -15,6 +15,7 @@ PARTS = {
     "segmenter": "Train the segmenter of the 14 structures, on films that have them.",
     "autoencoder": "Train the autoencoder, on your own films.",
     "denoiser": "Train the denoiser on latents of the autoencoder in OUT, which comes first.",
+    "preview": "Distil the decoder in OUT into a small one that fast edits follow; needs a classifier too.",
 }
 
 

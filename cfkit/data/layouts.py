@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -235,7 +236,7 @@ def read_plain(folder: Path, uncertain: str) -> Read:
 
 
 def read_dicoms(folder: Path, uncertain: str) -> Read:
-    """DICOM files anywhere in a folder; patients and views by their tags, findings not known."""
+    """DICOM files anywhere in a folder; patients (a digest of PatientID) and views by tags, findings not known."""
     import pydicom
 
     records, lateral = [], 0
@@ -250,7 +251,9 @@ def read_dicoms(folder: Path, uncertain: str) -> Read:
             continue
         file = path.relative_to(folder).as_posix()
         name = file.replace("/", "_").rsplit(".", 1)[0]
-        records.append(Record(name, str(tags.get("PatientID", "") or name), {}, view, file=file))
+        identity = str(tags.get("PatientID", "") or name)
+        patient = hashlib.sha256(identity.encode()).hexdigest()[:12]  # told apart, not named
+        records.append(Record(name, patient, {}, view, file=file))
     return records, lateral
 
 

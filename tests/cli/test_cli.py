@@ -75,6 +75,37 @@ def test_a_film_gives_an_edit_a_record_and_a_panel(tmp_path):
     assert record["seconds"] > 0 and record["peak_memory_mb"] > 100
 
 
+def test_an_edit_is_fast_unless_exact_or_a_preset_is_asked_for(tmp_path):
+    for asked, speed in ([], "fast"), (["--speed", "exact"], "exact"), (["--preset", "paper"], "exact"):
+        given = ["sample:normal", "--add", "Effusion", "-o", tmp_path, "--json", *QUICK, *asked]
+        result = cfkit("edit", *given)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)[0]["options"]["speed"] == speed
+
+
+OFFLINE = """
+import sys
+def forbid(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"):
+        sys.stderr.write(f"NETWORK {event} {args}")
+        sys.stderr.flush()
+        import os
+        os._exit(99)
+sys.addaudithook(forbid)
+from cfkit.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("method", ["ours", "radedit", "gifsplanation"])
+def test_an_edit_sends_nothing_anywhere(tmp_path, method):
+    pytest.importorskip("diffusers")
+    given = ["edit", "sample:normal", "--add", "Effusion", "--method", method, "-o", str(tmp_path), "--device", "cpu"]
+    quick = {"ours": QUICK, "radedit": ["--num-inference-steps", "2"], "gifsplanation": ["--frames", "2"]}[method]
+    done = subprocess.run([sys.executable, "-c", OFFLINE, *given, *quick], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_same_seed_gives_the_same_file(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cfkit(

@@ -179,7 +179,7 @@ CASES = {
     vindr: ("VinDr-CXR", 1, 0, {"Cardiomegaly": True, "Pleural Effusion": False, "Atelectasis": False,
             "Consolidation": False, "Edema": False}, "50a4", "PA", "train"),
     plain: ("folder with a table", 1, 1, {"Cardiomegaly": True}, "1", "PA", "mine"),
-    dicoms: ("folder of DICOM files", 1, 1, {}, "P1", "AP", ""),
+    dicoms: ("folder of DICOM files", 1, 1, {}, "fbeae7c18667", "AP", ""),
 }  # fmt: skip
 
 
