@@ -7,6 +7,7 @@ A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
 
 - `tasks NAME METHOD`: the scores below of one method by task
 - `methods NAME`: the mean over tasks of every method, with intervals
+- `speed NAME SIZE`, `peers NAME`, `growth NAME`: what benchmarks/speed.py measured
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from cfkit.bench.scores import MEAN
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "methods.md", ROOT / "docs" / "benchmark.md")
-MARK = re.compile(r"(<!-- (tasks|methods) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("methods", "benchmark", "performance"))
+MARK = re.compile(r"(<!-- (tasks|methods|speed|peers|growth) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = {
     "flip_rate": "judge flips",
     "clip_accuracy": "CLIP accuracy",
@@ -52,6 +53,7 @@ def keep(run: Path, name: str) -> None:
 def fill(text: str) -> str:
     """A page with its tables written anew."""
     kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method}
+    kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count}
 
     def table(found: re.Match[str]) -> str:
         name, *rest = found[3].split()
@@ -85,6 +87,33 @@ def by_method(results: Mapping[str, Any]) -> list[str]:
     for label in results["methods"]:
         cells = " | ".join(show(find(scores, metric, label)) for metric in MEANS)
         lines.append(f"| {label} | {cells} | {results['timings'][label]['seconds']:.1f} |")
+    return lines
+
+
+def by_way(results: Mapping[str, Any], size: str) -> list[str]:
+    """`ours` at one size: seconds, ratio to the published loop, memory, share of the arithmetic limit."""
+    lines = ["| | films | seconds a film | times as fast | peak memory, GiB | share of the limit |", "|---" * 6 + "|"]
+    for row in results[size]["rows"]:
+        share = row.get("share of the limit", "")
+        told = f"| {row['way']} | {row['films']} | {row['seconds']:.1f} | {row['ratio']:.2f} "
+        lines.append(f"{told}| {row['peak_bytes'] / 2**30:.2f} | {share} |")
+    return lines
+
+
+def by_peer(results: Mapping[str, Any]) -> list[str]:
+    """The other methods beside their published loops."""
+    lines = ["| method | | films | seconds a film | times as fast |", "|---" * 5 + "|"]
+    for method in ("radedit", "gifsplanation"):
+        for row in results[method]["rows"]:
+            lines.append(f"| {method} | {row['way']} | {row['films']} | {row['seconds']:.2f} | {row['ratio']:.2f} |")
+    return lines
+
+
+def by_count(results: Mapping[str, Any]) -> list[str]:
+    """`cfkit edit` on more and more films."""
+    lines = ["| films | seconds | peak memory, GiB |", "|---" * 3 + "|"]
+    for row in results["growth"]["rows"]:
+        lines.append(f"| {row['films']} | {row['seconds']:.1f} | {row['peak_bytes'] / 2**30:.2f} |")
     return lines
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -271,6 +272,18 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
         ) from None
     finally:
         part.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
+    """Removes what `write_beside` left half-written in a folder when it was killed.
+
+    Args:
+        folder: Where.
+        age: Seconds that a file must not have been written to: another machine may be at it.
+    """
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > age:
+            part.unlink(missing_ok=True)
 
 
 def write_png(path: Path, pixels: np.ndarray, *, text: dict[str, str] | None = None) -> None:

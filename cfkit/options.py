@@ -1,7 +1,7 @@
 """A method's options: one frozen dataclass serves Python, command-line flags and TOML.
 
-Precedence, lowest first: the dataclass's defaults, the bundle's recommendation, the preset, the
-caller's own.
+Precedence, lowest first: the dataclass's defaults, the bundle's recommendation, the preset, what
+`speed="fast"` changes, the caller's own.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ def resolve(
     """Builds a method's options.
 
     Args:
-        options: The method's dataclass.
+        options: The method's dataclass. One with an option `speed` has a method `faster` that returns
+            what is different where it is "fast".
         given: What the caller chose, names with "_" or "-"; `preset` selects one of `PRESETS`.
-        recommended: What the bundle recommends for this method.
+        recommended: What the bundle recommends for this method; under "fast", what else where speed is "fast"
+            and no preset is chosen, in the place of what `faster` says.
         method: Its name, for messages.
 
     Raises:
@@ -77,11 +79,18 @@ def resolve(
                     [*names, *(["preset"] if presets(options) else [])],
                 )
             )
-    values |= given
-    for each, kind, choices in describe(options):
-        if each.name in values:
-            values[each.name] = _check(each, kind, choices, values[each.name])
-    return options(**values)
+    if given.get("speed") == "fast" and hasattr(options, "faster"):
+        told = (recommended or {}).get("fast") if preset is None else None
+        values |= told if told is not None else options(**_checked(options, values)).faster()
+    return options(**_checked(options, values | given))
+
+
+def _checked(options: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        each.name: _check(each, kind, choices, values[each.name])
+        for each, kind, choices in describe(options)
+        if each.name in values
+    }
 
 
 def _check(each: Field[Any], kind: type[Any] | str, choices: tuple[Any, ...], value: Any) -> Any:

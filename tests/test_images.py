@@ -1,6 +1,7 @@
 """Every kind of file in, the same size and depth out, untouched where not edited."""
 
 import io
+import os
 
 import numpy as np
 import pydicom
@@ -12,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from cfkit import UserError
 from cfkit.dicom import write_dicom
-from cfkit.images import SAMPLES, put_back, read_film, write_png
+from cfkit.images import SAMPLES, put_back, read_film, remove_leftovers, write_png
 
 RAMP = np.linspace(0, 1, 120 * 100, dtype=np.float64).reshape(120, 100)
 
@@ -227,3 +228,12 @@ def test_samples():
         assert read_film(f"sample:{name}").working(256).shape == (1, 256, 256)
     with pytest.raises(UserError, match="Did you mean 'effusion'"):
         read_film("sample:efusion")
+
+
+def test_what_a_kill_left_half_written_goes_and_what_is_being_written_stays(tmp_path):
+    old, new, kept = tmp_path / ".a.png.1.part", tmp_path / ".b.png.2.part", tmp_path / "c.png"
+    for path in (old, new, kept):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new, kept]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import sys
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
 from ..data.dataset import Dataset, at_size
 from ..errors import UserError
-from ..images import write_beside
+from ..images import remove_leftovers, write_beside
 from ..options import as_dict
 from ..specs import import_target
 from .columns import choose_metrics
@@ -29,6 +30,7 @@ from .plan import Plan, make_plan
 from .ray_engine import Cluster, ray_engine
 from .report import write_results
 from .run import run_plan
+from .salvage import open_store
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables
@@ -85,7 +87,10 @@ def finish(
 ) -> int:
     """Runs what is left, then scores all of it."""
     with lock(folder):
-        store = Store(folder)
+        remove_leftovers(folder / "images")
+        store, saved = open_store(folder)
+        if saved:
+            print(f"cfkit: {saved}", file=sys.stderr)
         try:
             store.write_plan(plan.cases)
             totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
@@ -94,6 +99,10 @@ def finish(
                 run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
             results = write_results(store, folder)
             page = write_page(store, folder, results)
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{folder}: the store cannot be written ({error}); make room, then `cfkit bench --resume {folder}`"
+            ) from None
         finally:
             store.close()
     show_results(results)

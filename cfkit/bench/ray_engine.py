@@ -19,6 +19,7 @@ import torch
 
 from ..bundles.bundle import load_bundle
 from ..errors import UserError
+from ..memory import keep_freed_memory
 from .plan import Plan
 from .run import Done, Engine, Work, Worker, failed_batch
 from .suite import Suite
@@ -47,6 +48,7 @@ class RemoteWorker:
     """A `Worker` in a process of its own, with as many threads as it has CPUs."""
 
     def __init__(self, suite: Suite, specs: dict[str, Any], device: str, cpus: float):
+        keep_freed_memory()
         torch.set_num_threads(max(1, int(cpus)))
         bundle = load_bundle(suite.bundle, device=device)
         self.worker = Worker(bundle, suite, specs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from io import BytesIO
@@ -18,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -102,6 +104,30 @@ def _png(levels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def seal(values: Sequence[Any], arrays: dict[str, Tensor]) -> bytes:
+    """A row's arrays with a checksum of the whole row, so that a damaged one is not taken for a result.
+
+    Args:
+        values: The row's other columns, as they are stored.
+        arrays: Its tensors.
+    """
+    packed: bytes = save(arrays)
+    return packed + zlib.crc32(json.dumps(list(values)).encode() + packed).to_bytes(4, "big")
+
+
+def unseal(values: Sequence[Any], sealed: bytes) -> dict[str, Tensor]:
+    """The arrays of a row.
+
+    Raises:
+        ValueError: The row is not as it was written.
+    """
+    packed = sealed[:-4]
+    if zlib.crc32(json.dumps(list(values)).encode() + packed).to_bytes(4, "big") != sealed[-4:]:
+        raise ValueError("a damaged row")
+    arrays: dict[str, Tensor] = load(packed)
+    return arrays
+
+
 class Store:
     """A run's folder."""
 
@@ -176,18 +202,18 @@ class Store:
         """Adds a film after its images."""
         for name, png in images.items():
             self.write_image(name, png)
-        values = (row.name, row.patient, json.dumps(row.findings), save(row.arrays))
-        self.db.execute("INSERT OR REPLACE INTO films VALUES (?, ?, ?, ?)", values)
+        values = (row.name, row.patient, json.dumps(row.findings))
+        self.db.execute("INSERT OR REPLACE INTO films VALUES (?, ?, ?, ?)", (*values, seal(values, row.arrays)))
 
     def add_cases(self, rows: Sequence[CaseRow], images: dict[str, bytes]) -> None:
         """Adds a batch's rows in one transaction, after their images."""
         for name, png in images.items():
             self.write_image(name, png)
-        values = [
-            (r.key, r.method, r.kind, r.film, r.finding, int(r.present), r.seed, r.error, r.seconds, r.peak_mb)
-            + (json.dumps(r.record), save(r.arrays))
-            for r in rows
-        ]
+        values = []
+        for r in rows:
+            asked = (r.key, r.method, r.kind, r.film, r.finding, int(r.present), r.seed)
+            told = (*asked, r.error, r.seconds, r.peak_mb, json.dumps(r.record))
+            values.append((*told, seal(told, r.arrays)))
         self.db.execute("BEGIN IMMEDIATE")
         self.db.executemany(f"INSERT OR REPLACE INTO cases VALUES ({', '.join('?' * 12)})", values)
         self.db.execute("COMMIT")
@@ -199,8 +225,11 @@ class Store:
 
     def films(self) -> dict[str, FilmRow]:
         """Every film by name."""
-        rows = self.db.execute("SELECT name, patient, findings, arrays FROM films ORDER BY name")
-        return {name: FilmRow(name, patient, json.loads(known), load(blob)) for name, patient, known, blob in rows}
+        films = {}
+        for *told, sealed in self.db.execute("SELECT name, patient, findings, arrays FROM films ORDER BY name"):
+            name, patient, known = told
+            films[name] = FilmRow(name, patient, json.loads(known), self._arrays(told, sealed))
+        return films
 
     def cases(self, keys: Sequence[str] | None = None) -> Iterator[CaseRow]:
         """Finished cases by key, or those of `keys` in their order."""
@@ -210,9 +239,16 @@ class Store:
         for key in keys:
             row = self.db.execute(f"SELECT {', '.join(columns)} FROM cases WHERE key = ?", (key,)).fetchone()
             if row is not None:
-                values = dict(zip(columns, row, strict=True))
+                values = dict(zip(columns, row, strict=True)) | {"arrays": self._arrays(row[:-1], row[-1])}
                 values |= {"present": bool(values["present"]), "record": json.loads(values["record"])}
-                yield CaseRow(**{**values, "arrays": load(values["arrays"])})
+                yield CaseRow(**values)
+
+    def _arrays(self, told: Sequence[Any], sealed: bytes) -> dict[str, Tensor]:
+        try:
+            return unseal(told, sealed)
+        except (ValueError, SafetensorError):
+            name = self.folder / "cases.sqlite"
+            raise UserError(f"{name}: the row of {told[0]} is damaged; `cfkit bench --resume {self.folder}`") from None
 
 
 def lock(folder: Path) -> IO[str]:

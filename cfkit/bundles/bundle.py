@@ -24,11 +24,15 @@ from torch import Tensor, nn
 from ..errors import UserError, unknown
 from .kinds import build_part
 from .manifest import file_digest
+from .upsampling import merge_upsampling
 
 if TYPE_CHECKING:
     from .text_to_image import RadEditParts
 
-PARTS = ("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit")
+PARTS = (
+    *("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit"),
+    "preview",  # may be absent: fast edits follow its gradient
+)
 EMBEDDED = ("demo",)
 
 
@@ -161,6 +165,11 @@ class Bundle:
         return self.module("clip")
 
     @cached_property
+    def preview(self) -> Any:
+        """`preview(latents) -> images` of four pixels a latent: the decoder's small stand-in for gradients."""
+        return self.module("preview")
+
+    @cached_property
     def radedit(self) -> RadEditParts | None:
         """RadEdit's own text-conditional denoiser, text encoder, autoencoder and schedule."""
         declared = self.config.get("parts", {}).get("radedit")
@@ -260,8 +269,14 @@ class Bundle:
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
-        # channels last: convolutions are faster so, on a CPU by a sixth
-        return module.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
+        return prepare(module.eval().requires_grad_(False).to(self.device))
+
+
+def prepare(module: nn.Module) -> nn.Module:
+    """The same module in a form that computes faster: channels last, upsampling merged into its convolution."""
+    if next(iter(module.parameters())).device.type != "cuda":  # measured on CPUs alone
+        module = merge_upsampling(module)
+    return module.to(memory_format=torch.channels_last)
 
 
 def fill(build: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.Module:

@@ -22,6 +22,7 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
     from .chestx_det import PspSegmenter
     from .chexzero import CheXzero
     from .inception import Inception
+    from .preview import Preview
 
     def unet2d(**config: Any) -> nn.Module:
         from diffusers import UNet2DModel
@@ -57,6 +58,7 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
         "chestx-det": PspSegmenter,
         "chexzero": CheXzero,
         "inception": Inception,
+        "preview": Preview,
     }
     if kind not in kinds:
         raise UserError(unknown("class of part", kind, kinds))

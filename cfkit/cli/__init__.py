@@ -15,7 +15,7 @@ from ..memory import keep_freed_memory
 
 COMMANDS = (
     *("edit", "bench", "report", "compare", "audit"),
-    *("methods", "doctor", "data", "train", "bundles", "new-method", "completion"),
+    *("app", "methods", "doctor", "data", "train", "bundles", "new-method", "completion"),
 )
 
 

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from .. import __version__
-from ..anatomy import parse_structures, union_mask
-from ..bundles.bundle import Bundle, load_bundle
-from ..editor import Edit, Editor
+from ..anatomy import parse_structures
+from ..bundles.bundle import load_bundle
+from ..editing import Job, Run, edit_batch
+from ..editor import Editor
 from ..errors import UserError
 from ..findings import Intervention, canonical
-from ..images import Film, put_back, read_film, read_mask, write_beside, write_png
-from ..mark import stamp
-from ..options import as_dict, resolve
-from ..outcome import check_edit, describe_error, details_of, is_out_of_memory, measure, peak_memory
-from ..panel import draw_panel, write_gif
+from ..images import Film, read_film, read_mask, remove_leftovers
+from ..options import resolve
+from ..outcome import describe_error, is_out_of_memory
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
-
-NOTICE = "Synthetic counterfactual made by cfkit; not for clinical use."
-
-
-@dataclass(frozen=True)
-class Job:
-    """One film of a run."""
-
-    source: str
-    stem: str
-    film: Film
-    factual: Tensor  # (1, S, S)
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that the films of a run have in common."""
-
-    spec: EditorSpec
-    options: Any
-    editor: Editor
-    bundle: Bundle
-    intervention: Intervention
-    seed: int
-    keep: tuple[int, ...] | None
-    keep_mask: Tensor | None  # (1, S, S)
-    out: Path
-    keep_identity: bool
-    mark: bool
 
 
 def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, values: dict[str, Any]) -> int:
@@ -85,12 +48,12 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
             editor,
             bundle,
             intervention,
-            values["seed"],
-            keep,
-            keep_mask,
             out,
-            values["keep_identity"],
-            values["mark"],
+            seed=values["seed"],
+            keep=keep,
+            keep_mask=keep_mask,
+            keep_identity=values["keep_identity"],
+            mark=values["mark"],
         )
         size = values["batch_size"]
         with show_progress(len(jobs)) as advance:
@@ -117,7 +80,7 @@ def _edit(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]
     Out of memory halves a batch; of a batch that fails otherwise each film is tried alone.
     """
     try:
-        return _edit_batch(common, jobs, advance)
+        return edit_batch(common, jobs, advance)
     except Exception as error:  # a stranger's method may raise anything
         if len(jobs) > 1:
             size = -(-len(jobs) // 2) if is_out_of_memory(error) else 1
@@ -133,6 +96,7 @@ def _check_writable(out: Path) -> None:
         probe = out / ".cfkit-probe"
         probe.touch()
         probe.unlink()
+        remove_leftovers(out)
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
 
@@ -162,93 +126,3 @@ def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) ->
             continue
         jobs.append(Job(source, stem, film, film.working(size)))
     return jobs, failures
-
-
-def _edit_batch(common: Run, jobs: list[Job], advance: Advance) -> list[dict[str, Any]]:
-    begun = time.perf_counter()
-    bundle, interventions = common.bundle, [common.intervention] * len(jobs)
-    images = torch.stack([job.factual for job in jobs]).to(bundle.device)
-    masks = None
-    if common.keep is not None:
-        (segmenter,) = bundle.require("segmenter")
-        with torch.no_grad():
-            masks = union_mask(segmenter(images), common.keep)
-    if common.keep_mask is not None:
-        drawn = common.keep_mask.to(images.device).expand_as(images)
-        masks = drawn if masks is None else torch.maximum(masks, drawn)
-    edit = common.editor.edit(
-        images,
-        interventions,
-        masks=masks,
-        generators=[torch.Generator().manual_seed(common.seed) for _ in jobs],
-        progress=lambda done, total: advance(len(jobs) * done / total),
-    )
-    check_edit(edit, images)
-    seconds = (time.perf_counter() - begun) / len(jobs)
-    records = []
-    for k, (job, measured) in enumerate(zip(jobs, measure(bundle, images, edit.images, interventions), strict=True)):
-        record = {
-            "input": job.source,
-            "output": "",
-            "finding": common.intervention.finding,
-            "task": common.intervention.task,
-            **measured,
-            "details": details_of(edit, k),
-            "method": common.spec.name,
-            "distribution": common.spec.distribution,
-            "options": as_dict(common.options),
-            "bundle": bundle.name,
-            "bundle_hash": bundle.hash,
-            "input_sha256": hashlib.sha256(job.film.path.read_bytes()).hexdigest(),
-            "seed": common.seed,
-            "batch": len(jobs),
-            "seconds": round(seconds, 3),
-            "peak_memory_mb": peak_memory(bundle.device),
-            "device": str(bundle.device),
-            "cfkit": __version__,
-            "torch": torch.__version__,
-            "notice": NOTICE,
-        }
-        _write(common, job, edit, k, record)
-        records.append(record)
-    return records
-
-
-def _write(common: Run, job: Job, edit: Edit, k: int, record: dict[str, Any]) -> None:
-    """Writes what belongs to film k of an edit."""
-    out = common.out
-    edited = edit.images[k].cpu()
-    mask, heatmap = (None if m is None else m[k, 0].cpu().numpy() for m in (edit.mask, edit.heatmap))
-    pixels = put_back(job.film, job.factual, edited)
-    if common.mark:
-        pixels = stamp(job.film, pixels)
-    verb = "with" if record["task"] == "synthesis" else "without"
-    if job.film.dataset is not None:
-        from ..dicom import write_dicom
-
-        target = out / f"{job.stem}.dcm"
-        description = f"{verb} {record['finding']}. {NOTICE}"
-        write_dicom(target, job.film, pixels, description=description, keep_identity=common.keep_identity)
-    else:
-        target = out / f"{job.stem}.png"
-        write_png(target, pixels, text={"Description": NOTICE, "Software": f"cfkit {__version__}"})
-    record["output"] = str(target)
-    finding = record["finding"]
-    lines = [
-        f"{name}: P({finding}) {record[name]['before'][finding]:.2f} to {record[name]['after'][finding]:.2f}"
-        for name in ("classifier", "judge")
-        if name in record
-    ]
-    panel = draw_panel(
-        job.factual[0].numpy(),
-        edited[0].numpy(),
-        mask,
-        title=f"{job.stem} {verb} {record['finding']} ({record['method']})",
-        lines=[";  ".join(lines)],
-        heatmap=heatmap,
-    )
-    write_png(out / f"{job.stem}.panel.png", panel, text={"Description": NOTICE})
-    if edit.frames is not None and edit.frames.shape[1] > 1:
-        write_gif(out / f"{job.stem}.gif", edit.frames[k, :, 0].cpu().numpy())
-    text = json.dumps(record, indent=2) + "\n"
-    write_beside(out / f"{job.stem}.json", lambda part: part.write_text(text))  # last: it says that the rest is there

@@ -22,7 +22,7 @@ from ..bundles.manifest import bundle_toml, save_part
 from ..bundles.networks import Autoencoder
 from ..errors import UserError, unknown
 from ..images import write_beside
-from . import autoencoder, classifiers, denoiser, guidance, text_denoiser
+from . import autoencoder, classifiers, denoiser, guidance, preview, text_denoiser
 from .evaluate import evaluate, table
 from .films import CHUNK, SPLITS, read_split, render_split
 from .real import HELD_OUT, read_real
@@ -41,6 +41,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "reconstruction_weight": 8.0,
         "restore_detail": True,
         "shrink": 0.02,
+        "fast": {"decoder": "preview"},
     },
     "gifsplanation": {"restore_detail": True, "shrink": 0.015},
     "radedit": {"num_inference_steps": 50, "guidance_scale": 2.0, "restore_detail": True, "shrink": 0.015},
@@ -129,6 +130,12 @@ def train_demo(
         "segmenter",
         lambda path: classifiers.train_segmenter(reduced, torch.from_numpy(masks), path=path, report=report, **few),
     )
+    parts["preview"] = stage(
+        "preview",
+        lambda path: preview.train_preview(
+            latents[0], latents[1], encoder, parts["classifier"], path=path, report=report, **few
+        ),
+    )
     export(parts, out)
     bundle = load_bundle(out, device="cpu")
     write_model_card(out, evaluate(bundle, films, nih, report))
@@ -168,6 +175,7 @@ CLASSES = {
     "segmenter": "demo-segmenter",
     "clip": "demo-clip",
     "radedit": "demo-text-to-image",
+    "preview": "preview",
 }
 
 

@@ -11,14 +11,16 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bundles.bundle import Bundle
 from ..bundles.cheff import SCHEDULE, Denoiser
 from ..bundles.networks import Autoencoder, ConvNextClassifier, Segmenter, SmoothClassifier
+from ..bundles.preview import Preview, at_preview, distillation_loss
 from ..errors import UserError
 from .augment import expose, frame
 from .denoiser import UNET
 
 AT_ONCE = 16  # films that are measured together
-PARTS = ("classifier", "judge", "segmenter", "autoencoder", "denoiser")
+PARTS = ("classifier", "judge", "segmenter", "autoencoder", "denoiser", "preview")
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,44 @@ class Denoising(Objective):
         return errors
 
 
-def make_objective(part: str, findings: Sequence[str], autoencoder: Any, width: int) -> Objective:
+class Distillation(Objective):
+    """A small decoder that follows the bundle's own, in grey levels and in the eyes of its classifier."""
+
+    def __init__(self, autoencoder: nn.Module, classifier: nn.Module, channels: int, width: int):
+        super().__init__()
+        self.part, self.kind = Preview(channels, (96 * width, 48 * width)), "preview"
+        self.config = self.part.config
+        self._teachers = [autoencoder, classifier]  # in a list, so that they are no submodules
+
+    def forward(self, films: Tensor, targets: Tensor) -> Tensor:
+        autoencoder, classifier = (teacher.to(films.device) for teacher in self._teachers)
+        with torch.no_grad():
+            latents = autoencoder.encode(films).float()  # type: ignore[operator]
+        return distillation_loss(self.part, autoencoder, classifier, latents)
+
+    def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
+        autoencoder: Any
+        classifier: Any
+        autoencoder, classifier = (teacher.to(films.device) for teacher in self._teachers)
+        latents = in_parts(autoencoder.encode, films)
+        decoded, made = in_parts(autoencoder.decode, latents).clamp(0, 1), in_parts(self.part, latents).clamp(0, 1)
+        error = (made - at_preview(decoded, latents)).pow(2).mean(dim=(1, 2, 3))
+        apart = (in_parts(classifier, made) - in_parts(classifier, decoded)).abs().mean()
+        psnr = float((-10.0 * error.log10()).mean())
+        return [
+            Figure("PSNR to the decoder, dB", psnr, len(films)),
+            Figure("mean difference of the logits", float(apart), len(films)),
+        ]
+
+
+def make_objective(part: str, findings: Sequence[str], bundle: Bundle | None, width: int) -> Objective:
     """The objective of a part.
+
+    Args:
+        part: One of `PARTS`.
+        findings: Of a classifier or judge.
+        bundle: The bundle that the part goes into, if there is one yet.
+        width: Multiplies the network's channels.
 
     Raises:
         UserError: There is no such part, or it needs another first.
@@ -187,8 +225,14 @@ def make_objective(part: str, findings: Sequence[str], autoencoder: Any, width: 
         return Segmentation(width)
     if part == "autoencoder":
         return Reconstruction(width)
+    autoencoder = None if bundle is None else bundle.autoencoder
     if autoencoder is None:
-        raise UserError("train denoiser: --out holds no autoencoder; `cfkit train autoencoder` comes first")
+        raise UserError(f"train {part}: --out holds no autoencoder; `cfkit train autoencoder` comes first")
     with torch.no_grad():
         channels = autoencoder.encode(torch.zeros(1, 1, 64, 64, device=next(autoencoder.parameters()).device)).shape[1]
-    return Denoising(autoencoder, channels, width)
+    if part == "denoiser":
+        return Denoising(autoencoder, channels, width)
+    assert bundle is not None
+    if bundle.classifier is None:
+        raise UserError("train preview: --out holds no classifier; `cfkit train classifier` comes first")
+    return Distillation(autoencoder, bundle.classifier, channels, width)

@@ -83,6 +83,11 @@ class Draws(Dataset[tuple[Tensor, Tensor]]):
         return self.objective.prepare(film, target, generator)
 
 
+def average(averaged: Any, current: Any, count: Any) -> None:
+    """The moving average of the weights, with a decay that rises to 0.998, so that a short training counts too."""
+    get_ema_multi_avg_fn(min(0.998, (1.0 + float(count)) / (10.0 + float(count))))(averaged, current, count)
+
+
 def read_pair(films: Films, index: int, findings: Sequence[str], size: int) -> tuple[Tensor, Tensor]:
     """A film (1, S, S) and what is known of it: (K,) findings, NaN where not, or (14, S, S) structures."""
     sample = films[index]
@@ -118,9 +123,9 @@ def train_part(
         raise UserError("train segmenter: the data set has no structures; folders of `cfkit data virtual` have")
     accelerator = accelerate.Accelerator(mixed_precision=recipe.precision)
     torch.manual_seed(recipe.seed)
-    autoencoder = load_bundle(out, device="cpu").autoencoder if (out / "bundle.toml").is_file() else None
-    objective = make_objective(part, findings, autoencoder, recipe.width)
-    averaged = AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+    bundle = load_bundle(out, device="cpu") if (out / "bundle.toml").is_file() else None
+    objective = make_objective(part, findings, bundle, recipe.width)
+    averaged = AveragedModel(objective, multi_avg_fn=average, use_buffers=True)
     averaged.to(accelerator.device)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
@@ -237,6 +242,8 @@ def _export(part: str, objective: Objective, out: Path, recipe: Recipe) -> None:
     parts.setdefault("schedule", SCHEDULE)
     if part == "judge":
         parts.setdefault("features", {"of": "judge"})
+    if part == "preview":
+        config.setdefault("methods", {}).setdefault("ours", {}).setdefault("fast", {"decoder": "preview"})
     write_beside(path, lambda beside: beside.write_text(bundle_toml(config)))
 
 

@@ -51,16 +51,20 @@ class GifsplanationEditor:
         target = torch.tensor(indices, device=images.device)
         present = torch.tensor([i.present for i in interventions], device=images.device)
         latents, gradient = self.gradient(images, target, present)
-        bounds = self.search(latents, gradient, target, present)
+        bounds, first, last = self.search(latents, gradient, target, present)
         if progress:
             progress(1, 2)  # the search is one step, since its length is not known beforehand
         count = self.options.frames
         shares = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
         shifts = torch.tensor(bounds, dtype=torch.float64).unsqueeze(1) * shares  # (N, F), 0 to the bound
-        rows = torch.arange(len(images), device=images.device).repeat_interleave(count)
-        frames, predictions = self.decode_shifted(latents, gradient, rows, shifts.flatten(), target, present)
-        frames = frames.unflatten(0, (len(images), count))
-        predictions = predictions.unflatten(0, (len(images), count))
+        rows = torch.arange(len(images), device=images.device).repeat_interleave(count - 2)
+        between = first[0][:0], first[1][:0]
+        if count > 2:
+            between = self.decode_shifted(latents, gradient, rows, shifts[:, 1:-1].flatten(), target, present)
+        frames, predictions = (
+            torch.cat([a.unsqueeze(1), b.unflatten(0, (len(images), count - 2)), c.unsqueeze(1)], dim=1)
+            for a, b, c in zip(first, between, last, strict=True)  # the ends are the search's own
+        )
         frames = compose(
             images.unsqueeze(1),
             frames,
@@ -119,8 +123,10 @@ class GifsplanationEditor:
             predictions.append(self.predict(decoded, target[part], present[part]))
         return torch.cat(images), torch.cat(predictions)
 
-    def search(self, latents: Tensor, gradient: Tensor, target: Tensor, present: Tensor) -> list[float]:
-        """How far each film is shifted: 0 or less, N numbers.
+    def search(
+        self, latents: Tensor, gradient: Tensor, target: Tensor, present: Tensor
+    ) -> tuple[list[float], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """How far each film is shifted: 0 or less, N numbers; and films and predictions at 0 and there.
 
         From 0 downward by a step that grows with the shift, until a stop rule holds; all films that
         are still searching take their step together.
@@ -130,10 +136,11 @@ class GifsplanationEditor:
         rows = torch.arange(len(latents), device=latents.device)
         reference, initial = self.decode_shifted(latents, gradient, rows, torch.zeros(len(rows)), target, present)
         allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
+        found, predicted = reference.clone(), initial.clone()
         last = initial
         searching = rows
-        shifted, current = reference, initial
         while True:
+            shifted, current = found[searching], predicted[searching]
             change = 2.0 * (shifted - reference[searching]).abs().flatten(1).sum(dim=1)
             shift = torch.tensor([bounds[k] for k in searching.tolist()], device=latents.device)
             stop = (
@@ -146,8 +153,10 @@ class GifsplanationEditor:
                 stop |= current > last
             searching, last = searching[~stop], current[~stop]
             if not len(searching):
-                return bounds
+                return bounds, (reference, initial), (found, predicted)
             for k in searching.tolist():
                 bounds[k] = bounds[k] - options.step + math.floor(bounds[k] / 10)
             shifts = torch.tensor([bounds[k] for k in searching.tolist()], dtype=torch.float64)
-            shifted, current = self.decode_shifted(latents, gradient, searching, shifts, target, present)
+            found[searching], predicted[searching] = self.decode_shifted(
+                latents, gradient, searching, shifts, target, present
+            )

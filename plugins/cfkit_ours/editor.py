@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import resize_mask, union_mask
@@ -33,12 +34,19 @@ def spread(count: int, most: int) -> list[int]:
     return [(k + 1) * count // shown - 1 for k in range(shown)]
 
 
+def resize(images: Tensor, like: Tensor) -> Tensor:
+    """Images (N, 1, H, W) as large as others."""
+    if images.shape == like.shape:
+        return images
+    return F.interpolate(images, size=like.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
+
+
 @dataclass(frozen=True)
 class Factual:
     """What the losses compare with."""
 
     latents: Tensor  # (N, C, h, w)
-    images: Tensor  # (N, 1, H, W)
+    images: Tensor  # (N, 1, H, W), as large as what the losses look through
     roundtrip: Tensor  # the same, encoded and decoded
     logits: Tensor  # of the round trip, (N, K)
 
@@ -56,6 +64,9 @@ class OursEditor:
         self.autoencoder, self.denoiser, schedule, self.classifier = bundle.require(
             "autoencoder", "denoiser", "schedule", "classifier"
         )
+        self.decode = self.autoencoder.decode  # what the losses look through
+        if options.decoder == "preview":
+            (self.decode,) = bundle.require("preview")
         grid = ddim_grid(schedule.alphas_cumprod, options.num_inference_steps, release=options.release_grid)
         self.grid = grid.without_noisiest(options.skip)
         self.layers = trained_layers(self.denoiser, options.layers)
@@ -117,7 +128,7 @@ class OursEditor:
             restore_detail=self.options.restore_detail,
             shrink=self.options.shrink,
         )
-        losses = tuned["losses"].movedim(2, 0)  # (N, epochs, steps, 4)
+        losses = tuned["losses"].movedim(2, 0)  # (N, epochs, updates, 4)
         record = {"films": [{"losses": rows} for rows in losses.tolist()], "timesteps": list(self.grid.timesteps)}
         return Edit(images=frames[:, -1], mask=keep, frames=frames, record=record)
 
@@ -154,16 +165,18 @@ class OursEditor:
             tick: Called after each step.
 
         Returns:
-            "passes": the clean latents at the end of each, and "losses": (epochs, steps, N, 4), total,
+            "passes": the clean latents at the end of each, and "losses": (epochs, updates, N, 4), total,
             classification, reconstruction and anchor.
         """
         options = self.options
         denoiser, parameters = per_film(self.denoiser, self.layers, len(source))
-        optimizer = OPTIMIZERS[options.optimizer](parameters, lr=options.lr)
+        optimizer = OPTIMIZERS[options.optimizer](
+            parameters, lr=options.lr, fused=source.device.type in ("cpu", "cuda")
+        )
         with torch.no_grad():
-            roundtrip = self.autoencoder.decode(source).clamp(0.0, 1.0)
-            factual = Factual(source, images, roundtrip, self.classifier(roundtrip))
-        steps = options.epochs * len(self.grid)
+            roundtrip = self.decode(source).clamp(0.0, 1.0)
+            factual = Factual(source, resize(images, roundtrip), roundtrip, self.classifier(roundtrip))
+        updates = options.epochs * math.ceil(len(self.grid) / options.update_every)
         passes: list[Tensor] = []
         losses: list[Tensor] = []
         for _ in range(options.epochs):
@@ -171,16 +184,22 @@ class OursEditor:
             for step, (timestep, alpha, alpha_prev) in enumerate(self.grid.down()):
                 if keep is not None:
                     x = blend(x, kept(step, alpha), keep)
-                with torch.enable_grad():
+                learns = step % options.update_every == 0
+                with torch.set_grad_enabled(learns):
                     predicted = denoiser(x, timestep_batch(timestep, x))
                     x, clean = ddim_step(x, predicted, alpha, alpha_prev)
+                if not learns:
+                    tick()
+                    continue
+                with torch.enable_grad():
                     terms = self._losses(clean, factual, target, present)
                     # a sum: each film's gradient is its own, whatever the batch
                     gradients = torch.autograd.grad(terms[:, 0].sum(), parameters)
                 for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.grad = gradient
+                    parameter.grad = gradient.contiguous()  # fused optimisers take no notice of strides
                 if options.lr_decay == "cosine":
-                    optimizer.param_groups[0]["lr"] = options.lr * (0.5 + 0.5 * math.cos(math.pi * len(losses) / steps))
+                    share = 0.5 + 0.5 * math.cos(math.pi * len(losses) / updates)
+                    optimizer.param_groups[0]["lr"] = options.lr * share
                 optimizer.step()
                 x = x.detach()
                 losses.append(terms.detach())
@@ -191,7 +210,7 @@ class OursEditor:
     def _losses(self, clean: Tensor, factual: Factual, target: Tensor, present: Tensor) -> Tensor:
         """Total, classification, reconstruction and anchor of each film, (N, 4)."""
         options = self.options
-        decoded = self.autoencoder.decode(clean).clamp(0.0, 1.0)
+        decoded = self.decode(clean).clamp(0.0, 1.0)
         logits = self.classifier(decoded)
         if options.classification == "bce":
             classification = binary_cross_entropy(logits, target, present)

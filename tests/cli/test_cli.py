@@ -243,13 +243,19 @@ def test_methods_doctor_bundles_and_completion():
     doctor = cfkit("doctor")
     assert doctor.returncode == 0 and "torch" in doctor.stdout and "demo: complete" in doctor.stdout
     verified = cfkit("bundles", "verify")
-    assert verified.returncode == 0 and verified.stdout.count("ok") == 9
+    assert verified.returncode == 0 and verified.stdout.count("ok") == 10
     assert "_CFKIT_COMPLETE" in cfkit("completion", "bash").stdout
 
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/benchmark.md", "docs/data.md", "docs/methods.md", "docs/plugins.md", "docs/reproduce.md"],
+    [
+        "README.md",
+        *(
+            f"docs/{page}.md"
+            for page in ("benchmark", "data", "methods", "performance", "plugins", "reproduce", "scale")
+        ),
+    ],
 )
 def test_the_commands_of_the_documentation_exist(page):
     """Every cfkit command parses: its flags are those of the program."""

@@ -61,7 +61,7 @@ def test_the_public_search_and_sweep_agree(golden_editor, numbers):
     absent = torch.zeros(len(CASES), dtype=torch.bool)
     with torch.no_grad():
         latents, gradient = golden_editor.gradient(images, target, absent)
-        bounds = golden_editor.search(latents, gradient, target, absent)
+        bounds, _, _ = golden_editor.search(latents, gradient, target, absent)
         assert bounds == [case["lambdas"][0] for case in CASES]
         for k, case in enumerate(CASES):
             rows = torch.full((10,), k)
@@ -89,12 +89,12 @@ def test_adding_is_the_mirror_of_removing(golden_editor, numbers):
     )
     other = GifsplanationEditor(mirrored, golden_editor.options)
     with torch.no_grad():
-        removing = golden_editor.search(
+        removing, _, _ = golden_editor.search(
             *golden_editor.gradient(images, target, torch.zeros(3, dtype=torch.bool)),
             target,
             torch.zeros(3, dtype=torch.bool),
         )
-        adding = other.search(
+        adding, _, _ = other.search(
             *other.gradient(images, target, torch.ones(3, dtype=torch.bool)), target, torch.ones(3, dtype=torch.bool)
         )
     assert removing == adding

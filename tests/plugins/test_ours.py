@@ -182,3 +182,50 @@ def test_presets_win_over_the_bundle_and_the_caller_over_both():
     assert (released.lr, released.optimizer, released.epochs) == (1e-5, "adam", 7)
     recommended = cfkit.load_bundle("demo", device="cpu").recommended["ours"]
     assert cfkit.load_editor("ours", device="cpu").options.lr == recommended["lr"]
+
+
+def test_fast_is_the_bundles_own_recipe_or_a_quarter_of_the_updates():
+    demo = cfkit.load_editor("ours", device="cpu", speed="fast").options
+    exact = cfkit.load_editor("ours", device="cpu").options
+    assert exact.speed == "exact" and exact.decoder == "full"
+    assert demo.decoder == "preview"
+    paper = resolve(OursOptions, {"preset": "paper", "speed": "fast"})
+    assert (paper.num_inference_steps, paper.update_every, paper.lr) == (25, 2, 8e-5)
+    chosen = resolve(OursOptions, {"preset": "paper", "speed": "fast", "lr": 1e-5, "epochs": 3})
+    assert (chosen.lr, chosen.epochs, chosen.num_inference_steps) == (1e-5, 3, 25)
+
+
+def test_an_update_at_every_second_step_learns_at_half_of_them(films):
+    settings = {**QUICK, "num_inference_steps": 5, "blending": "trajectory", "inversion_iterations": 0}
+    edits = {
+        every: cfkit.load_editor("ours", device="cpu", update_every=every, **settings).edit(
+            films[:1], INTERVENTIONS[:1]
+        )
+        for every in (1, 2, 5)
+    }
+    assert [len(edits[every].record["films"][0]["losses"][0]) for every in (1, 2, 5)] == [5, 3, 1]
+    first = [edit.record["films"][0]["losses"][0][0] for edit in edits.values()]
+    assert first[0] == first[1] == first[2]
+    assert not torch.equal(edits[1].images, edits[2].images)
+
+
+def test_the_preview_leads_where_the_decoder_does(films):
+    """Losses through the preview, and those through the decoder, on the same film: the one stands in for the other."""
+    bundle = cfkit.load_bundle("demo", device="cpu")
+    latents = bundle.autoencoder.encode(films)
+    decoded, preview = bundle.autoencoder.decode(latents), bundle.preview(latents)
+    assert preview.shape == (3, 1, 128, 128)
+    small = F.interpolate(decoded, size=(128, 128), mode="bilinear", antialias=True)
+    assert (small - preview).abs().mean() < 0.02
+    assert (bundle.classifier(decoded) - bundle.classifier(preview)).abs().mean() < 1.0
+    editor = cfkit.load_editor("ours", bundle=bundle, speed="fast")
+    edit = editor.edit(films[:1], [Intervention("Pleural Effusion", True)])
+    before, after = bundle.classifier(films[:1])[0, 2], bundle.classifier(edit.images)[0, 2]
+    assert after > 0 > before
+
+
+def test_a_bundle_without_a_preview_says_so():
+    bundle = cfkit.load_bundle("demo", device="cpu")
+    del bundle.config["parts"]["preview"]
+    with pytest.raises(UserError, match="has no preview"):
+        cfkit.load_editor("ours", bundle=bundle, speed="fast")

@@ -1,0 +1,1 @@
+"""A page to work in, on this machine: `cfkit app`."""

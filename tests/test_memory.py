@@ -1,0 +1,32 @@
+"""Freed memory is kept where a program asks for it, and only there."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+if sys.argv[1] == "keep":
+    from cfkit.memory import keep_freed_memory
+    assert keep_freed_memory()
+def work():
+    for _ in range(20):
+        torch.ones(16, 1024, 1024)
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_tensors_are_not_mapped_afresh():
+    assert faults("keep") * 10 < faults("leave")
