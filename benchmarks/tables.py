@@ -7,6 +7,7 @@ A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
 
 - `tasks NAME METHOD`: the scores below of one method by task
 - `methods NAME`: the mean over tasks of every method, with intervals
+- `faults NAME`: what benchmarks/reliability.py did
 - `speed NAME SIZE`, `peers NAME`, `growth NAME`: what benchmarks/speed.py measured
 """
 
@@ -27,8 +28,8 @@ from cfkit.bench.scores import MEAN
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("methods", "benchmark", "performance"))
-MARK = re.compile(r"(<!-- (tasks|methods|speed|peers|growth) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("methods", "benchmark", "performance", "reliability"))
+MARK = re.compile(r"(<!-- (tasks|methods|speed|peers|growth|faults) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = {
     "flip_rate": "judge flips",
     "clip_accuracy": "CLIP accuracy",
@@ -53,7 +54,7 @@ def keep(run: Path, name: str) -> None:
 def fill(text: str) -> str:
     """A page with its tables written anew."""
     kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method}
-    kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count}
+    kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count, "faults": by_fault}
 
     def table(found: re.Match[str]) -> str:
         name, *rest = found[3].split()
@@ -115,6 +116,12 @@ def by_count(results: Mapping[str, Any]) -> list[str]:
     for row in results["growth"]["rows"]:
         lines.append(f"| {row['films']} | {row['seconds']:.1f} | {row['peak_bytes'] / 2**30:.2f} |")
     return lines
+
+
+def by_fault(results: Mapping[str, Any]) -> list[str]:
+    """Trials of each fault, and how many did not go as they should."""
+    lines = ["| fault | trials | went wrong |", "|---" * 3 + "|"]
+    return lines + [f"| {name} | {told['trials']} | {told['wrong']} |" for name, told in results["scenarios"].items()]
 
 
 if __name__ == "__main__":

@@ -21,3 +21,21 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     close = get_close_matches(given.lower(), lowered, n=1, cutoff=0.5)
     hint = f" Did you mean '{lowered[close[0]]}'?" if close else ""
     return f"Unknown {kind} '{given}'.{hint} Known: {', '.join(names) or 'none'}."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came of, says that there was not enough memory, on any device."""
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    return any(
+        isinstance(each, MemoryError)
+        or type(each).__name__ == "OutOfMemoryError"
+        or any(w in str(each).lower() for w in NO_ROOM)
+        for each in chain
+    )
+
+
+NO_ROOM = ("not enough memory", "allocate memory", "bad_alloc", "failed to map segment", "out of memory")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .anatomy import union_mask
 from .editor import Edit
-from .errors import UserError
+from .errors import UserError, is_out_of_memory
 from .findings import Intervention
 from .specs import EditorSpec
 
@@ -96,13 +96,10 @@ def describe_error(error: Exception, spec: EditorSpec) -> str:
     """One line: what the user can mend as it is, anything else with the method and who made it."""
     if isinstance(error, UserError):
         return str(error)
+    if is_out_of_memory(error):
+        return f"not enough memory for method '{spec.name}'; close other programs or choose another --device"
     text = " ".join(str(error).split())[:200]
     return f"method '{spec.name}' of {spec.distribution} failed: {type(error).__name__}: {text}"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was not enough memory, on any device."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
 
 
 def details_of(edit: Edit, k: int) -> dict[str, Any]:

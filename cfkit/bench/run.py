@@ -14,7 +14,8 @@ from torch import Tensor
 from ..bundles.bundle import Bundle
 from ..data.dataset import Dataset, Sample, at_size
 from ..editor import Editor
-from ..outcome import check_edit, describe_error, details_of, is_out_of_memory, peak_memory
+from ..errors import is_out_of_memory
+from ..outcome import check_edit, describe_error, details_of, peak_memory
 from ..specs import EditorSpec, import_target
 from .columns import asked_columns, choose_metrics, describe_edits, describe_films
 from .plan import Case, Plan

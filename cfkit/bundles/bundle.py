@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import UserError, unknown
+from ..errors import UserError, is_out_of_memory, unknown
 from .kinds import build_part
 from .manifest import file_digest
 from .upsampling import merge_upsampling
@@ -267,6 +267,8 @@ class Bundle:
         try:
             module = fill(lambda: build_part(declared["class"], declared.get("config", {})), state)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
         return prepare(module.eval().requires_grad_(False).to(self.device))

@@ -10,7 +10,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from ..memory import keep_freed_memory
 
 COMMANDS = (
@@ -63,4 +63,9 @@ def main() -> None:
         code = 2
     except BrokenPipeError:
         code = 0
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        click.echo("cfkit: not enough memory; close other programs or give this one more", err=True)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,11 +13,11 @@ from ..anatomy import parse_structures
 from ..bundles.bundle import load_bundle
 from ..editing import Job, Run, edit_batch
 from ..editor import Editor
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from ..findings import Intervention, canonical
 from ..images import Film, read_film, read_mask, remove_leftovers
 from ..options import resolve
-from ..outcome import describe_error, is_out_of_memory
+from ..outcome import describe_error
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
 

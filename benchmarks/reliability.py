@@ -1,0 +1,297 @@
+"""Faults, one after another, while cfkit works: what stays, what is said, whether it goes on.
+
+    python benchmarks/reliability.py --kills 50 -o benchmarks/results/reliability.json
+
+After each fault every file with a final name must be whole, nothing that was finished may be lost or
+stand twice, what is said must be one line a problem without a traceback, and the same command given
+again (`--resume` for the benchmark) must complete. The full disk needs root, for a small tmpfs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+FILMS = ("normal", "effusion", "cardiomegaly", "atelectasis")
+QUICK = ["--epochs", "1", "--num-inference-steps", "2", "--skip", "0", "--shrink", "0", "--device", "cpu"]
+SUITE = """
+data = "virtual"
+tasks = ["Pleural Effusion removal", "Cardiomegaly synthesis"]
+limit = 2
+batch_size = 1
+methods = [{ name = "ours", options = { epochs = 1, num_inference_steps = 2, skip = 0.0 } }]
+"""
+CASES = 4
+
+
+def edit_command(out: Path) -> list[str]:
+    """An edit of four films, one at a time."""
+    films = [f"sample:{name}" for name in FILMS]
+    given = ["--add", "Effusion", "--batch-size", "1", "-o", str(out)]
+    return [sys.executable, "-m", "cfkit", "edit", *films, *given, *QUICK]
+
+
+def bench_command(out: Path) -> list[str]:
+    """A run of four cases, one at a time."""
+    suite = out.parent / "suite.toml"
+    suite.write_text(SUITE)
+    return [sys.executable, "-m", "cfkit", "bench", str(suite), "--device", "cpu", "-o", str(out)]
+
+
+def resume_command(out: Path) -> list[str]:
+    """The same run, again: resumed where there is one, begun where it was killed before."""
+    if (out / "plan.json").exists():
+        return [sys.executable, "-m", "cfkit", "bench", "--resume", str(out), "--device", "cpu"]
+    return bench_command(out)
+
+
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs to the end."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def said_badly(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What is wrong with what a command said."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("cfkit:")]
+    wrong = ["a traceback"] if "Traceback" in done.stderr else []
+    if done.returncode not in (0, 2):
+        wrong.append(f"exit code {done.returncode}: {done.stderr[-200:]}")
+    if done.returncode == 2 and not lines:
+        wrong.append("no line that says what is wrong")
+    return wrong
+
+
+def half_written(folder: Path) -> list[str]:
+    """Files with a final name that are not whole."""
+    wrong = []
+    for path in folder.rglob("*"):
+        if path.name.startswith("."):
+            continue
+        try:
+            if path.suffix in (".png", ".gif"):
+                with Image.open(path) as image:
+                    image.load()
+            elif path.suffix == ".json":
+                record = json.loads(path.read_text())
+                if "output" in record and not Path(record["output"]).is_file():
+                    wrong.append(f"{path.name} names a film that is not there")
+        except (OSError, ValueError) as error:
+            wrong.append(f"{path.name}: {error}")
+    return wrong
+
+
+def complete_edit(out: Path) -> list[str]:
+    """What is missing after the command was given again."""
+    done = run(edit_command(out))
+    missing = [f"{name}.json is missing" for name in FILMS if not (out / f"{name}.json").is_file()]
+    return [*said_badly(done), *missing, *half_written(out), *([] if done.returncode == 0 else [done.stderr[-200:]])]
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    """A run's results without what time decides."""
+    results = json.loads((out / "results.json").read_text())
+    return {key: value for key, value in results.items() if key not in ("timings", "finished")}
+
+
+def complete_bench(out: Path, wanted: dict[str, Any] | None) -> list[str]:
+    """What is wrong after the run was resumed."""
+    done = run(resume_command(out))
+    if done.returncode:
+        return [*said_badly(done), done.stderr[-200:]]
+    with closing(sqlite3.connect(out / "cases.sqlite")) as db:
+        (count,) = db.execute("SELECT COUNT(*) FROM cases").fetchone()
+    wrong = [] if count == CASES else [f"{count} cases instead of {CASES}"]
+    if wanted is not None and results_of(out) != wanted:
+        wrong.append("other results than an undisturbed run's")
+    return [*wrong, *half_written(out)]
+
+
+def timed(command: list[str]) -> float:
+    """Seconds of a whole run."""
+    begun = time.monotonic()
+    run(command)
+    return time.monotonic() - begun
+
+
+def kill(command: list[str], after: float) -> None:
+    """Kills a command, and all that it started, after so many seconds."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as it:
+        try:
+            it.wait(after)
+        except subprocess.TimeoutExpired:
+            os.killpg(it.pid, signal.SIGKILL)
+
+
+def killed_edits(folder: Path, kills: int) -> Iterator[list[str]]:
+    """`edit` killed at random moments."""
+    seconds = timed(edit_command(folder / "whole"))
+    for k in range(kills):
+        out = folder / f"edit{k}"
+        kill(edit_command(out), random.uniform(0.2, seconds))
+        before = {path: path.read_bytes() for path in out.glob("[!.]*.json")} if out.exists() else {}
+        wrong = half_written(out) if out.exists() else []
+        wrong += complete_edit(out)
+        lost = [path.name for path in before if not path.exists()]
+        yield [*wrong, *(f"{name} was lost" for name in lost)]
+
+
+def killed_benches(folder: Path, kills: int) -> Iterator[list[str]]:
+    """`bench` killed at random moments, then resumed."""
+    seconds = timed(bench_command(folder / "whole"))
+    wanted = results_of(folder / "whole")
+    for k in range(kills):
+        out = folder / f"bench{k}" / "run"
+        out.parent.mkdir()
+        kill(bench_command(out), random.uniform(0.2, seconds))
+        yield complete_bench(out, wanted)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of a given size."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def full_disk(folder: Path, kills: int) -> Iterator[list[str]]:
+    """The disk fills up; then there is room."""
+    with small_disk(folder, "400k") as disk:
+        done = run(edit_command(disk / "out"))
+        wrong = [*said_badly(done), *half_written(disk)]
+        if done.returncode == 0:
+            wrong.append("nothing was said of a full disk")
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        yield [*wrong, *complete_edit(disk / "out")]
+    for size in ("200k", "500k", "900k"):
+        (folder / size).mkdir()
+        with small_disk(folder / size, size) as disk:
+            done = run(bench_command(disk / "run"))
+            wrong = [*said_badly(done), *half_written(disk)]
+            subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+            yield [*wrong, *complete_bench(disk / "run", None)]
+
+
+def removed_folder(folder: Path, kills: int) -> Iterator[list[str]]:
+    """The output folder goes while films are edited."""
+    out = folder / "out"
+    with subprocess.Popen(edit_command(out), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(out.glob("*.json")):
+            time.sleep(0.05)
+        shutil.rmtree(out, ignore_errors=True)
+        said = process.communicate()[1]
+    done = subprocess.CompletedProcess([], process.returncode, "", said)
+    yield [*said_badly(done), *complete_edit(out)]
+
+
+def revoked_permissions(folder: Path, kills: int) -> Iterator[list[str]]:
+    """The output folder may not be written to; as another user where this is root."""
+    out = folder / "out"
+    out.mkdir(parents=True)
+    folder.chmod(0o755)
+    out.chmod(0o555)
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
+    done = run([*other, *edit_command(out)], env={**os.environ, "HOME": str(folder)})
+    wrong = said_badly(done)
+    if done.returncode != 2 or len(done.stderr.splitlines()) != 1:
+        wrong.append(f"not one line and exit code 2: {done.returncode} {done.stderr[-300:]}")
+    out.chmod(0o755)
+    yield [*wrong, *complete_edit(out)]
+
+
+def starved_memory(folder: Path, kills: int) -> Iterator[list[str]]:
+    """Too little memory for the models, for an edit, and for eight films but not for one."""
+    for k, gib in enumerate((1.5, 2.5, 3.5, 4.5)):
+
+        def limit(most: int = int(gib * 2**30)) -> None:
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+        out = folder / f"starved{k}"
+        done = run(edit_command(out), preexec_fn=limit)
+        yield [*(said_badly(done) if done.returncode > 0 else []), *half_written(out), *complete_edit(out)]
+
+
+def torn_store(folder: Path, kills: int) -> Iterator[list[str]]:
+    """A part of the store is lost between two runs."""
+    for k, lost in enumerate((100, 5000, 12000, 20000)):
+        out = folder / f"torn{k}" / "run"
+        out.parent.mkdir()
+        run(bench_command(out))
+        store = out / "cases.sqlite"
+        os.truncate(store, max(store.stat().st_size - lost, 0))
+        yield complete_bench(out, None)
+
+
+def two_runs(folder: Path, kills: int) -> Iterator[list[str]]:
+    """Two runs into one folder: one goes on, the other says why not."""
+    out = folder / "run"
+    both = [subprocess.Popen(bench_command(out), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [subprocess.CompletedProcess([], p.wait(), "", p.stderr.read() if p.stderr else "") for p in both]
+    wrong = [line for done in ended for line in said_badly(done)]
+    if sorted(done.returncode for done in ended) != [0, 2]:
+        wrong.append(f"exit codes {[done.returncode for done in ended]}")
+    yield [*wrong, *complete_bench(out, None)]
+
+
+SCENARIOS: dict[str, Callable[[Path, int], Iterator[list[str]]]] = {
+    "edit, killed at random moments": killed_edits,
+    "bench, killed at random moments": killed_benches,
+    "a full disk": full_disk,
+    "the output folder removed": removed_folder,
+    "permissions revoked": revoked_permissions,
+    "too little memory": starved_memory,
+    "a store with a part lost": torn_store,
+    "two runs into one folder": two_runs,
+}
+
+
+def main() -> None:
+    """Runs every scenario and tells how many trials went wrong, and how."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--only", default="", help="a part of a scenario's name")
+    parser.add_argument("-o", "--out", type=Path)
+    given = parser.parse_args()
+    random.seed(0)
+    told: dict[str, Any] = {}
+    for name, scenario in SCENARIOS.items():
+        if given.only not in name:
+            continue
+        trials = []
+        with tempfile.TemporaryDirectory() as folder:
+            for k, wrong in enumerate(scenario(Path(folder), given.kills), 1):
+                trials.append(wrong)
+                print(f"{name}, {k}: {'; '.join(wrong) or 'as it should be'}", flush=True)
+        bad = [wrong for wrong in trials if wrong]
+        told[name] = {"trials": len(trials), "wrong": len(bad), "how": bad}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    if given.out:
+        whole = {"commit": commit.stdout.strip(), "machine": machine, "scenarios": told}
+        given.out.write_text(json.dumps(whole, indent=1) + "\n")
+    sys.exit(any(each["wrong"] for each in told.values()))
+
+
+if __name__ == "__main__":
+    main()
