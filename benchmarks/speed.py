@@ -68,6 +68,7 @@ def tuned(size: str, device: str, rates: dict[str, float], repeats: int) -> dict
     for row in rows:
         row.pop("latents", None)
         row["ratio"] = round(release["seconds"] / row["seconds"], 2)
+        row["ratio to 3 x 50 steps"] = round(release["seconds of 3 x 50 steps"] / row["seconds"], 2)
         row["memory"] = round(row["peak_bytes"] / release["peak_bytes"], 2)
         if "operations" in row:
             row["share of the limit"] = round(share_of_limit(row, rates), 2)

@@ -140,6 +140,8 @@ def tuned(case: dict[str, Any], bundle: Any, films: Tensor, masks: Tensor) -> di
     told = {"inversion": inversion / shown, "step": train / shown, "rest": rest / shown, "passes": passes}
     told["steps"] = passes * steps
     told["seconds"] = (rest + inversion * steps + train * passes * steps) / shown
+    if case["way"] == "release":  # as published: 3 passes of 50 steps
+        told["seconds of 3 x 50 steps"] = rest + 50 * inversion + 150 * train
     told["inversions"] = len(editor.grid)
     told["latents"] = latents[0].flatten()[:64].tolist() if case["way"] != "fast" else None
     if case["way"] != "fast":  # of the inversion and the first step of the passes

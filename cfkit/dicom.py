@@ -29,7 +29,7 @@ def read_dicom(path: Path, data: bytes) -> Film:
     """
     import pydicom
 
-    from .images import Film, _one_line, check_size
+    from .images import _one_line, check_size
 
     try:
         with warnings.catch_warnings():
@@ -40,11 +40,17 @@ def read_dicom(path: Path, data: bytes) -> Film:
             check_size(path, int(dataset.Columns), int(dataset.Rows))
             if int(dataset.get("NumberOfFrames") or 1) > 1 or int(dataset.SamplesPerPixel) != 1:
                 raise UserError(f"{path}: several frames or colour; a single grey film is wanted")
-            stored = dataset.pixel_array
+            return _as_shown(path, dataset)
     except UserError:
         raise
     except Exception as error:  # pydicom and its decoders raise many kinds
         raise UserError(f"{path}: unreadable DICOM ({_one_line(error)})") from None
+
+
+def _as_shown(path: Path, dataset: Any) -> Film:
+    from .images import Film
+
+    stored = dataset.pixel_array
     low, high = stored_range(dataset)
     raw = _modality_and_voi(dataset, np.arange(low, high + 1))
     used = raw[stored.clip(low, high).astype(np.int64) - low]

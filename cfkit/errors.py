@@ -1,13 +1,20 @@
-"""The one exception that a user is meant to see, and the wording of its most frequent case."""
+"""The one exception that a user is meant to see, and what often leads to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+NO_ROOM = ("not enough memory", "allocate memory", "bad_alloc", "failed to map segment", "out of memory")
 
 
 class UserError(ValueError):
     """An error the user can mend: one line that names the file or option and the way out."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else " " for c in message))
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
@@ -23,6 +30,21 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     return f"Unknown {kind} '{given}'.{hint} Known: {', '.join(names) or 'none'}."
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        OSError: It cannot be read.
+        UserError: It is not TOML.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid TOML ({error})") from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it came of, says that there was not enough memory, on any device."""
     chain: list[BaseException] = []
@@ -36,6 +58,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         or any(w in str(each).lower() for w in NO_ROOM)
         for each in chain
     )
-
-
-NO_ROOM = ("not enough memory", "allocate memory", "bad_alloc", "failed to map segment", "out of memory")

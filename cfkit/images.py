@@ -90,14 +90,18 @@ def read_film(source: str | Path, *, any_shape: bool = False) -> Film:
     """
     text = str(source)
     path = sample_path(text.removeprefix("sample:")) if text.startswith("sample:") else Path(source)
-    if path.is_dir():
-        raise UserError(f"{path}: a folder, not an image; give the files in it")
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: a folder, not an image; give the files in it")
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: not found; check the path") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise UserError(f"{text[:300]}: cannot be read ({error.strerror}); check its name and permissions") from None
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{text[:300]!r}: no path ({error}); check it") from None
     if not data:
         raise UserError(f"{path}: the file is empty; copy it again")
     from .dicom import is_dicom, read_dicom

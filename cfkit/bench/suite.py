@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.dataset import Dataset, open_dataset
-from ..errors import UserError, unknown
+from ..errors import UserError, read_toml, unknown
 from ..findings import Intervention, canonical
 from ..plugins import list_editors
 
@@ -132,14 +131,13 @@ def read_suite(name_or_path: str) -> Suite:
     Raises:
         UserError: It cannot be read, or says something that no suite says.
     """
-    inside = files("cfkit.bench.suites") / f"{name_or_path}.toml"
+    inside = Path(str(files("cfkit.bench.suites") / f"{name_or_path}.toml"))
     try:
-        text = inside.read_text() if name_or_path in SUITES else Path(name_or_path).read_text()
-        return suite_from(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError):
+        table = read_toml(inside if name_or_path in SUITES else Path(name_or_path))
+    except OSError:
         raise UserError(unknown("suite", name_or_path, SUITES) + " A TOML file serves too.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{name_or_path}: not valid TOML ({error})") from None
+    try:
+        return suite_from(table)
     except UserError as error:
         raise UserError(f"{name_or_path}: {error}") from None
 

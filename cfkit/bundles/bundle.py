@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, is_out_of_memory, unknown
 from .kinds import build_part
-from .manifest import file_digest
+from .manifest import file_digest, read_manifest
 from .upsampling import merge_upsampling
 
 if TYPE_CHECKING:
@@ -84,12 +83,7 @@ def load_bundle(name_or_path: str | Path, *, device: str = "auto") -> Bundle:
         if folder.is_dir():
             raise UserError(f"{folder}: holds no bundle.toml, so it is no bundle")
         raise UserError(unknown("bundle", str(name_or_path), known) + " A folder with a bundle.toml serves too.")
-    try:
-        with (folder / "bundle.toml").open("rb") as stream:
-            config = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / 'bundle.toml'}: not valid TOML ({error})") from None
-    return Bundle(folder, config, choose_device(device))
+    return Bundle(folder, read_manifest(folder / "bundle.toml"), choose_device(device))
 
 
 class Bundle:

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from ..errors import UserError, read_toml
 from ..images import write_beside
 
 
@@ -44,6 +45,24 @@ def bundle_toml(config: Mapping[str, Any]) -> str:
         for name, told in config.get(group, {}).items():
             lines += ["", f"[{group}.{name}]", *(f"{key} = {toml_value(value)}" for key, value in told.items())]
     return "\n".join(lines) + "\n"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `bundle.toml` says, its tables and the names in them being what they are to be.
+
+    Raises:
+        UserError: It is not TOML, or something in it is of another kind.
+    """
+    config = read_toml(path)
+    for group in ("parts", "methods"):
+        tables = config.get(group, {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise UserError(f"{path}: [{group}.NAME] tables are wanted under {group}")
+    for name, part in config.get("parts", {}).items():
+        for key, kind in (("class", str), ("file", str), ("folder", str), ("of", str), ("config", dict)):
+            if not isinstance(part.get(key, kind()), kind):
+                raise UserError(f"{path}: [parts.{name}] {key}: {kind.__name__} wanted, {part[key]!r} given")
+    return config
 
 
 def save_part(module: nn.Module, path: Path, *, half: bool = False) -> str:

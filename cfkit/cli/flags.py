@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import rich_click as click
 
-from ..errors import UserError, unknown
+from ..errors import UserError, read_toml, unknown
 from ..options import default_of, describe, presets
 from ..plugins import load_plugins
 from ..specs import EditorSpec
@@ -87,12 +86,9 @@ def read_config(path: str | None, method: str) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        with Path(path).open("rb") as stream:
-            config = tomllib.load(stream)
+        config = read_toml(Path(path))
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: not valid TOML ({error})") from None
     table = config.get(method)
     if not isinstance(table, dict):
         raise UserError(

@@ -75,7 +75,7 @@ class FilmFolder:
             UserError: Its index points out of the folder.
         """
         path = self.folder / record.file
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        if "\0" in record.file or not path.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(f"{path}: lies outside {self.folder}; mend the index")
         return path
 

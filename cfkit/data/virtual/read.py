@@ -94,7 +94,7 @@ class VirtualFolder:
 
     def _pixels(self, file: str) -> np.ndarray:
         path = self.folder / file
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        if "\0" in file or not path.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(f"{path}: lies outside {self.folder}; mend films.csv")
         try:
             with Image.open(path) as image:
