@@ -160,10 +160,11 @@ def main() -> None:
         if size in wanted:
             told[size] = tuned(size, given.device, rates, given.repeats)
     if "peers" in wanted:
-        for method, reference in (("radedit", "plain"), ("gifsplanation", "published")):
+        peers = ("radedit", "plain", ("exact",)), ("gifsplanation", "published", ("exact", "fast"))
+        for method, reference, ways in peers:
             common = {"method": method, "size": "demo", "device": given.device}
             rows = [measure(given.repeats, **common, way=reference, films=8)]
-            rows += [measure(given.repeats, **common, way="cfkit", films=films) for films in (1, 8)]
+            rows += [measure(given.repeats, **common, way=way, films=films) for way in ways for films in (1, 8)]
             for row in rows:
                 row["ratio"] = round(rows[0]["seconds"] / row["seconds"], 2)
             told[method] = {"rows": rows}

@@ -248,7 +248,8 @@ def by_text(case: dict[str, Any], bundle: Any, films: Tensor, masks: Tensor) -> 
 
 def by_shift(case: dict[str, Any], bundle: Any, films: Tensor, masks: Tensor) -> dict[str, Any]:
     """`gifsplanation`: seconds a film, search and sweep."""
-    editor = cfkit.load_editor("gifsplanation", bundle=bundle, preset="released")
+    search = "preview" if case["way"] == "fast" else "full"
+    editor = cfkit.load_editor("gifsplanation", bundle=bundle, preset="released", search=search)
     models = SimpleNamespace(autoencoder=bundle.autoencoder, classifier=bundle.classifier)
     for part in (bundle.autoencoder, bundle.classifier):
         part.requires_grad_(case["way"] == "published")  # the published package freezes nothing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..editing import Job, Run, edit_batch
 from ..editor import Editor
 from ..errors import UserError, is_out_of_memory
 from ..findings import Intervention, canonical
-from ..images import Film, read_film, read_mask, remove_leftovers
+from ..images import read_film, read_mask, remove_leftovers
 from ..options import resolve
 from ..outcome import describe_error
 from ..specs import EditorSpec, import_target
@@ -35,11 +36,11 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     keep_mask = read_mask(values["keep_mask"], bundle.image_size) if values["keep_mask"] else None
     (classifier,) = bundle.require("classifier")
     intervention = Intervention(canonical(intervention.finding, tuple(classifier.findings)), intervention.present)
-    jobs, failures = _read_jobs(values["images"], out, bundle.image_size, values["any_shape"])
-    for line in failures:
-        _complain(line)
+    sources = list(dict.fromkeys(values["images"]))
+    jobs = _read_jobs(sources, out, bundle.image_size, values["any_shape"])
     records: list[dict[str, Any]] = []
-    if jobs:
+    first = next(jobs, None)
+    if first is not None:
         chosen = resolve(spec.options, options, recommended=bundle.recommended.get(spec.name), method=spec.name)
         editor: Editor = import_target(spec.target)(bundle, chosen)
         this = Run(
@@ -55,15 +56,20 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
             keep_identity=values["keep_identity"],
             mark=values["mark"],
         )
-        size = values["batch_size"]
-        with show_progress(len(jobs)) as advance:
-            for first in range(0, len(jobs), size):
-                records += _edit(this, jobs[first : first + size], partial(_from, advance, first))
+        with show_progress(len(sources)) as advance:
+            for batch in batched(chain([first], jobs), values["batch_size"]):
+                records += _edit(this, [job for _, job in batch], partial(_from, advance, batch[0][0]))
     if values["as_json"]:
         print(json.dumps(records, indent=2))
     elif records:
         print_table(records, out)
-    return len(failures) + len(jobs) - len(records)
+    return len(sources) - len(records)
+
+
+def batched(jobs: Iterator[tuple[int, Job]], size: int) -> Iterator[list[tuple[int, Job]]]:
+    """Lists of at most `size`, each made when it is asked for, so that no more films are held than are edited."""
+    while batch := list(islice(jobs, size)):
+        yield batch
 
 
 def _from(advance: Advance, first: int, done: float) -> None:
@@ -101,28 +107,32 @@ def _check_writable(out: Path) -> None:
         raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) -> tuple[list[Job], list[str]]:
-    """Reads the films; two of one name get their folders' names too, so that none is lost."""
-    films: list[tuple[str, Film]] = []
-    failures: list[str] = []
-    for source in dict.fromkeys(sources):
-        try:
-            films.append((source, read_film(source, any_shape=any_shape)))
-        except UserError as error:
-            failures.append(str(error))
-    jobs: list[Job] = []
+def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) -> Iterator[tuple[int, Job]]:
+    """Each film that can be read with its place among the sources, when it is asked for; the others are told.
+
+    Two of one name get their folders' names too, so that none is lost.
+    """
     taken: set[str] = set()
-    for source, film in films:
-        stem = film.path.stem
-        if stem in taken:
-            stem = f"{film.path.resolve().parent.name}_{stem}"
-        number = 2
-        while stem in taken:
-            stem, number = f"{film.path.stem}_{number}", number + 1
-        taken.add(stem)
-        target = out / f"{stem}{'.dcm' if film.dataset is not None else '.png'}"
-        if target.resolve() == film.path.resolve():
-            failures.append(f"{source}: -o {out} would overwrite the original; choose another folder")
+    for place, source in enumerate(sources):
+        try:
+            film = read_film(source, any_shape=any_shape)
+            stem = _stem(film.path, taken)
+            target = out / f"{stem}{'.dcm' if film.dataset is not None else '.png'}"
+            if target.resolve() == film.path.resolve():
+                raise UserError(f"{source}: -o {out} would overwrite the original; choose another folder")
+        except UserError as error:
+            _complain(str(error))
             continue
-        jobs.append(Job(source, stem, film, film.working(size)))
-    return jobs, failures
+        yield place, Job(source, stem, film, film.working(size))
+
+
+def _stem(path: Path, taken: set[str]) -> str:
+    """The name that a film's results get, one that none has yet."""
+    stem = path.stem
+    if stem in taken:
+        stem = f"{path.resolve().parent.name}_{stem}"
+    number = 2
+    while stem in taken:
+        stem, number = f"{path.stem}_{number}", number + 1
+    taken.add(stem)
+    return stem

@@ -43,7 +43,7 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "shrink": 0.02,
         "fast": {"decoder": "preview"},
     },
-    "gifsplanation": {"restore_detail": True, "shrink": 0.015},
+    "gifsplanation": {"restore_detail": True, "shrink": 0.015, "fast": {"search": "preview"}},
     "radedit": {"num_inference_steps": 50, "guidance_scale": 2.0, "restore_detail": True, "shrink": 0.015},
 }
 
@@ -242,6 +242,8 @@ measured on them says how those would do. Not for clinical use.
 - The text-conditional denoiser is the unconditional one told a prompt through its time embedding, trained on
   crossed pairs (`cfkit/train/text_denoiser.py`): it is no text-to-image model of RadEdit's kind. The first 336 of
   its 500 steps followed the learning rates of a schedule of 700.
+- The preview is a small decoder that is distilled from the autoencoder's (`cfkit/train/preview.py`); fast edits follow
+  its gradient and show none of its films.
 - Weights: {size:.1f} MB, half precision, MIT licence.
 
 ## Figures

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..anatomy import BONES, STRUCTURES
 from ..bundles.bundle import Bundle
+from ..bundles.preview import at_preview
 from ..diffusion import ddim_grid, denoise, invert
 from .films import read_split
 from .real import read_real
@@ -140,7 +141,31 @@ def evaluate(bundle: Bundle, films: Path, nih: Path, report: Callable[[str], Non
             noisy = invert(bundle.denoiser, bundle.autoencoder.encode(part), grid)[-1]
             trips.append(bundle.autoencoder.decode(denoise(bundle.denoiser, noisy, grid)).clamp(0, 1))
         bar("denoiser", "PSNR in dB of DDIM inversion and back, 50 steps", where, psnr(torch.cat(trips), x), least, 1)
+    for where, x in ((f"virtual ({len(virtual[::8])})", virtual[::8]), (f"real ({len(sharp)})", sharp)):
+        figures += [Figure("preview", measure, where, value) for measure, value in preview_figures(bundle, x)]
     return figures
+
+
+def preview_figures(bundle: Bundle, films: Tensor) -> list[tuple[str, str]]:
+    """How near a preview is to the decoder that it stands for: films, logits, and the gradient that edits follow."""
+    latents = in_batches(bundle.autoencoder.encode, films)
+    decoded = in_batches(bundle.autoencoder.decode, latents).clamp(0, 1)
+    made = in_batches(bundle.preview, latents).clamp(0, 1)
+    apart = (in_batches(bundle.classifier, made) - in_batches(bundle.classifier, decoded)).abs().mean()
+    alike = []
+    for part in latents.split(BATCH):
+        ways = []
+        for decode in (bundle.autoencoder.decode, bundle.preview):
+            with torch.enable_grad():
+                start = part.detach().requires_grad_(True)
+                logits = bundle.classifier(decode(start).clamp(0, 1))
+                ways.append([torch.autograd.grad(row.sum(), start, retain_graph=True)[0] for row in logits.unbind(1)])
+        alike += [F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in zip(*ways, strict=True)]
+    return [
+        ("PSNR in dB to the decoder", f"{psnr(made, at_preview(decoded, latents)):.1f}"),
+        ("mean difference of the classifier's logits", f"{float(apart):.3f}"),
+        ("cosine of the logits' gradients", f"{float(torch.cat(alike).mean()):.3f}"),
+    ]
 
 
 def _dice(a: Tensor, b: Tensor) -> float:

@@ -243,7 +243,8 @@ def _export(part: str, objective: Objective, out: Path, recipe: Recipe) -> None:
     if part == "judge":
         parts.setdefault("features", {"of": "judge"})
     if part == "preview":
-        config.setdefault("methods", {}).setdefault("ours", {}).setdefault("fast", {"decoder": "preview"})
+        for method, fast in (("ours", {"decoder": "preview"}), ("gifsplanation", {"search": "preview"})):
+            config.setdefault("methods", {}).setdefault(method, {}).setdefault("fast", fast)
     write_beside(path, lambda beside: beside.write_text(bundle_toml(config)))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,25 @@ from cfkit.detail import compose
 from cfkit.editor import Progress, check_inputs
 
 from . import GifsplanationOptions
+
+Decode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, a film each.
+
+    Attributes:
+        bounds: How far it is shifted, 0 or less.
+        before: One step before that.
+        first: Images (N, 1, H, W) and predictions (N,) where nothing is shifted.
+        last: The same at the bounds.
+    """
+
+    bounds: list[float]
+    before: list[float]
+    first: tuple[Tensor, Tensor]
+    last: tuple[Tensor, Tensor]
 
 
 class GifsplanationEditor:
@@ -29,6 +49,9 @@ class GifsplanationEditor:
     def __init__(self, bundle: Bundle, options: GifsplanationOptions):
         self.bundle, self.options = bundle, options
         self.autoencoder, self.classifier = bundle.require("autoencoder", "classifier")
+        self.scout: Decode | None = None
+        if options.search == "preview":
+            (self.scout,) = bundle.require("preview")
 
     @torch.no_grad()
     def edit(
@@ -51,7 +74,11 @@ class GifsplanationEditor:
         target = torch.tensor(indices, device=images.device)
         present = torch.tensor([i.present for i in interventions], device=images.device)
         latents, gradient = self.gradient(images, target, present)
-        bounds, first, last = self.search(latents, gradient, target, present)
+        start = None
+        if self.scout is not None:  # it goes ahead; the decoder searches from one step before where that one stopped
+            start = self.search(latents, gradient, target, present, decode=self.scout).before
+        found = self.search(latents, gradient, target, present, start=start)
+        bounds, first, last = found.bounds, found.first, found.last
         if progress:
             progress(1, 2)  # the search is one step, since its length is not known beforehand
         count = self.options.frames
@@ -110,7 +137,14 @@ class GifsplanationEditor:
         return torch.sigmoid(torch.where(present, -logits, logits))
 
     def decode_shifted(
-        self, latents: Tensor, gradient: Tensor, rows: Tensor, shifts: Tensor, target: Tensor, present: Tensor
+        self,
+        latents: Tensor,
+        gradient: Tensor,
+        rows: Tensor,
+        shifts: Tensor,
+        target: Tensor,
+        present: Tensor,
+        decode: Decode | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decodes films `rows` (M,) at `shifts` (M,), a batch at a time: images (M, 1, H, W), predictions (M,)."""
         images, predictions = [], []
@@ -118,26 +152,39 @@ class GifsplanationEditor:
             rows.split(self.options.sweep_batch), shifts.split(self.options.sweep_batch), strict=True
         ):
             step = shift.to(latents.device, latents.dtype).view(-1, 1, 1, 1)
-            decoded = self.autoencoder.decode(latents[part] + step * gradient[part])
+            decoded = (decode or self.autoencoder.decode)(latents[part] + step * gradient[part])
             images.append(decoded)
             predictions.append(self.predict(decoded, target[part], present[part]))
         return torch.cat(images), torch.cat(predictions)
 
     def search(
-        self, latents: Tensor, gradient: Tensor, target: Tensor, present: Tensor
-    ) -> tuple[list[float], tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """How far each film is shifted: 0 or less, N numbers; and films and predictions at 0 and there.
+        self,
+        latents: Tensor,
+        gradient: Tensor,
+        target: Tensor,
+        present: Tensor,
+        *,
+        decode: Decode | None = None,
+        start: list[float] | None = None,
+    ) -> Found:
+        """How far each film is shifted.
 
-        From 0 downward by a step that grows with the shift, until a stop rule holds; all films that
-        are still searching take their step together.
+        From 0, or from `start`, downward by a step that grows with the shift, until a stop rule holds; all
+        films that are still searching take their step together.
         """
         options = self.options
-        bounds = [0.0] * len(latents)
         rows = torch.arange(len(latents), device=latents.device)
-        reference, initial = self.decode_shifted(latents, gradient, rows, torch.zeros(len(rows)), target, present)
+        zero = torch.zeros(len(rows))
+        reference, initial = self.decode_shifted(latents, gradient, rows, zero, target, present, decode)
         allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
+        bounds = [0.0] * len(latents) if start is None else list(start)
+        before = list(bounds)
         found, predicted = reference.clone(), initial.clone()
         last = initial
+        if any(bounds):
+            shifts = torch.tensor(bounds, dtype=torch.float64)
+            found, predicted = self.decode_shifted(latents, gradient, rows, shifts, target, present, decode)
+            last = torch.maximum(initial, predicted)  # what came before the start is not known
         searching = rows
         while True:
             shifted, current = found[searching], predicted[searching]
@@ -153,10 +200,10 @@ class GifsplanationEditor:
                 stop |= current > last
             searching, last = searching[~stop], current[~stop]
             if not len(searching):
-                return bounds, (reference, initial), (found, predicted)
+                return Found(bounds, before, (reference, initial), (found, predicted))
             for k in searching.tolist():
-                bounds[k] = bounds[k] - options.step + math.floor(bounds[k] / 10)
+                before[k], bounds[k] = bounds[k], bounds[k] - options.step + math.floor(bounds[k] / 10)
             shifts = torch.tensor([bounds[k] for k in searching.tolist()], dtype=torch.float64)
             found[searching], predicted[searching] = self.decode_shifted(
-                latents, gradient, searching, shifts, target, present
+                latents, gradient, searching, shifts, target, present, decode
             )
