@@ -71,7 +71,7 @@ def page() -> str:
         table = option_lines(command.params)
         parts += ["\n".join(table) + "\n"] if table else []
         if path == ("cfkit", "edit"):
-            for spec in list_editors():
+            for spec in (each for each in list_editors() if each.distribution.startswith("cfkit ")):
                 parts.append(f"With `--method {spec.name}`:\n")
                 parts.append("\n".join(option_lines(list(method_flags(spec)))) + "\n")
     return "\n".join(parts)

@@ -18,5 +18,5 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _mathml(found: re.Match[str]) -> str:
-    display = "block" if found[1] else "inline"
-    return str(convert((found[1] or found[2]).strip(), display=display))
+    made = str(convert((found[1] or found[2]).strip(), display="block" if found[1] else "inline"))
+    return made if found[1] else f"<span>{made}</span>"  # a line that began with <math> would be a block
