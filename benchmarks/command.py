@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from origin import origin
 
 from cfkit.bench.store import png_bytes
 from cfkit.data.dataset import open_dataset
@@ -56,10 +55,8 @@ def main() -> None:
         ones = [call([film], Path(name) / "one", given.device) for film in films[:3]]
         eight = call(films, Path(name) / "eight", given.device)
     whole, edit = (statistics.median(values) for values in zip(*ones, strict=True))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     told: dict[str, Any] = {
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {given.device}",
+        **origin(f"torch {torch.__version__}", given.device),
         "one film, seconds of the command": round(whole, 2),
         "one film, seconds of the edit": round(edit, 2),
         "eight films in one call, seconds of the command": round(eight[0], 2),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import resource
 import shutil
@@ -27,6 +26,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from origin import origin
 from PIL import Image
 
 FILMS = ("normal", "effusion", "cardiomegaly", "atelectasis")
@@ -285,10 +285,8 @@ def main() -> None:
                 print(f"{name}, {k}: {'; '.join(wrong) or 'as it should be'}", flush=True)
         bad = [wrong for wrong in trials if wrong]
         told[name] = {"trials": len(trials), "wrong": len(bad), "how": bad}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     if given.out:
-        whole = {"commit": commit.stdout.strip(), "machine": machine, "scenarios": told}
+        whole = {**origin(), "scenarios": told}
         given.out.write_text(json.dumps(whole, indent=1) + "\n")
     sys.exit(any(each["wrong"] for each in told.values()))
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 import resource
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from origin import origin
 
 import cfkit
 from cfkit import Edit, EditorSpec
@@ -122,9 +122,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32, help="films a task")
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     told = {
-        "commit": commit.stdout.strip(),
+        **origin(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "runs": [measure(given.limit, copies, given.device) for copies in (1, 3)],
     }

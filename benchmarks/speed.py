@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from origin import origin
 
 from cfkit.bench.store import png_bytes
 from cfkit.data.dataset import virtual_split
@@ -103,25 +103,23 @@ def growth(device: str) -> dict[str, Any]:
 
 
 FIRST_STEP = """
-import sys, time
-from importlib import import_module
-import cfkit.cli
-def patched(spec_target, original=__import__("cfkit.specs", fromlist=["x"]).import_target):
-    made = original(spec_target)
+import os, sys, time
+import cfkit.cli, cfkit.specs
+
+import_target = cfkit.specs.import_target
+
+def first(done, total):
+    print(time.time(), flush=True)
+    os._exit(0)
+
+def patched(target):
     def build(bundle, options):
-        editor = made(bundle, options)
+        editor = import_target(target)(bundle, options)
         edit = editor.edit
-        def timed(*args, progress=None, **kwargs):
-            def first(done, total):
-                print(time.time())
-                sys.stdout.flush()
-                import os
-                os._exit(0)
-            return edit(*args, progress=first, **kwargs)
-        editor.edit = timed
+        editor.edit = lambda *args, progress, **rest: edit(*args, progress=first, **rest)
         return editor
     return build
-import cfkit.specs
+
 cfkit.specs.import_target = patched
 given = ["sample:effusion", "--remove", "Pleural Effusion", "--device", sys.argv[1], "-o", sys.argv[2]]
 sys.argv = ["cfkit", "edit", *given]
@@ -151,10 +149,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else ["tiny", "demo", "full", "peers", "growth", "start"]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {given.device}"
+    told: dict[str, Any] = origin(f"torch {torch.__version__}", given.device)
     rates = measure(method="rates", way="cfkit", device=given.device)
-    told: dict[str, Any] = {"commit": commit.stdout.strip(), "machine": machine}
     told["operations a second, at best"] = {kind: f"{rate:.3g}" for kind, rate in rates.items()}
     for size in ("tiny", "demo", "full"):
         if size in wanted:

@@ -222,7 +222,7 @@ def _release(editor: Any, films: Tensor, masks: Tensor, most: int | None) -> tup
 
 def by_text(case: dict[str, Any], bundle: Any, films: Tensor, masks: Tensor) -> dict[str, Any]:
     """`radedit`: seconds a film."""
-    editor = cfkit.load_editor("radedit", bundle=bundle, **case.get("options", {}))
+    editor = cfkit.load_editor("radedit", bundle=bundle)
     wanted = Intervention(FINDING, False)
     grid = scheduler_grid(editor.parts.schedule, editor.options.num_inference_steps)  # type: ignore[attr-defined]
     latent = resize_mask(masks, (films.shape[-2] // 8, films.shape[-1] // 8)).to(bundle.device)

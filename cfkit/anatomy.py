@@ -67,6 +67,6 @@ def union_mask(probabilities: Tensor, indices: tuple[int, ...] = BONES, threshol
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask on another grid, antialiased bilinear, so that its edge is soft: (N, 1, *size)."""
-    from torch.nn import functional as F
+    from .images import resize
 
-    return F.interpolate(mask, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return resize(mask, size)

@@ -58,13 +58,14 @@ class Film:
     def working(self, size: int) -> Tensor:
         """The working square at a bundle's size, (1, size, size) float32 in [0, 1]."""
         square = torch.from_numpy(np.ascontiguousarray(self.shown[self.square]))[None, None]
-        return _resize(square, size)[0].clamp(0.0, 1.0)
+        return resize(square, (size, size), mode="bicubic")[0].clamp(0.0, 1.0)
 
 
-def _resize(x: Tensor, size: int) -> Tensor:
-    if x.shape[-1] == size:
+def resize(x: Tensor, size: tuple[int, int], *, mode: str = "bilinear") -> Tensor:
+    """Planes (N, C, H, W) at another size, antialiased: (N, C, *size)."""
+    if x.shape[-2:] == size:
         return x
-    return F.interpolate(x, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=False)
 
 
 def sample_path(name: str) -> Path:
@@ -91,16 +92,14 @@ def read_film(source: str | Path, *, any_shape: bool = False) -> Film:
     text = str(source)
     path = sample_path(text.removeprefix("sample:")) if text.startswith("sample:") else Path(source)
     try:
-        if path.is_dir():
-            raise UserError(f"{path}: a folder, not an image; give the files in it")
         data = path.read_bytes()
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder, not an image; give the files in it") from None
     except FileNotFoundError:
         raise UserError(f"{path}: not found; check the path") from None
     except OSError as error:
         raise UserError(f"{text[:300]}: cannot be read ({error.strerror}); check its name and permissions") from None
     except ValueError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{text[:300]!r}: no path ({error}); check it") from None
     if not data:
         raise UserError(f"{path}: the file is empty; copy it again")
@@ -145,7 +144,7 @@ def read_mask(source: str | Path, size: int) -> Tensor:
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"{path}: not a readable mask ({_one_line(error)}); give a PNG") from None
     square = torch.from_numpy(np.ascontiguousarray(grey[centred_square(grey.shape)]))[None, None]
-    return F.interpolate(square, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return resize(square, (size, size))[0]
 
 
 def centred_square(shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -230,7 +229,7 @@ def put_back(film: Film, factual: Tensor, edited: Tensor) -> np.ndarray:
     """
     rows, columns = film.square
     side = rows.stop - rows.start
-    change = _resize((edited - factual).cpu().float()[None], side)[0, 0].numpy()
+    change = resize((edited - factual).cpu().float()[None], (side, side), mode="bicubic")[0, 0].numpy()
     levels = display_levels(film)
     shown = film.display(levels)
     if shown[0] > shown[-1]:  # MONOCHROME1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,15 @@ def find_editor(name: str) -> EditorSpec:
     raise UserError(unknown("method", name, sorted(found.editors)) + problems)
 
 
+def options_on(spec: EditorSpec, bundle: Bundle, given: Mapping[str, Any]) -> Any:
+    """A method's options on a bundle: what is given, and what the bundle recommends elsewhere.
+
+    Raises:
+        UserError: An unknown option or preset, a wrong type, or a value out of range.
+    """
+    return resolve(spec.options, given, recommended=bundle.recommended.get(spec.name), method=spec.name)
+
+
 def load_editor(name: str, *, bundle: str | Bundle = "demo", device: str = "auto", **options: Any) -> Editor:
     """Builds a method on a bundle.
 
@@ -127,6 +137,5 @@ def load_editor(name: str, *, bundle: str | Bundle = "demo", device: str = "auto
 
     spec = find_editor(name)
     loaded = load_bundle(bundle, device=device) if isinstance(bundle, str) else bundle
-    chosen = resolve(spec.options, options, recommended=loaded.recommended.get(name), method=name)
-    editor: Editor = import_target(spec.target)(loaded, chosen)
+    editor: Editor = import_target(spec.target)(loaded, options_on(spec, loaded, options))
     return editor

@@ -16,10 +16,9 @@ from ..editing import Job, Run, edit_batch
 from ..errors import UserError
 from ..findings import Intervention
 from ..images import Film, read_film, read_mask
-from ..options import resolve
 from ..outcome import describe_error
 from ..panel import difference_colours
-from ..plugins import find_editor
+from ..plugins import find_editor, options_on
 from ..specs import import_target
 
 SHOWN = 1024  # most pixels of a side that the page is sent
@@ -104,7 +103,7 @@ class Desk:
             raise UserError("choose a film first")
         spec = find_editor(wish.method)
         given = {"speed": "exact" if wish.exact else "fast"} if hasattr(spec.options, "faster") else {}
-        options = resolve(spec.options, given, recommended=self.bundle.recommended.get(spec.name), method=spec.name)
+        options = options_on(spec, self.bundle, given)
         film = read_film(wish.film)
         out = Path(tempfile.mkdtemp(dir=self.folder))
         mask = read_mask(wish.mask, self.bundle.image_size) if wish.mask else None

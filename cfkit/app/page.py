@@ -64,7 +64,8 @@ def build_page(desk: Desk) -> gr.Blocks:
             made = _or_error(lambda: desk.edit(wish, lambda done: progress(done, desc=how)))
             seconds = made.record["seconds"]
             told = f"{what} {'added' if wish.present else 'removed'} by {how} in {seconds:.1f} s."
-            downloads = [gr.DownloadButton(value=str(p), interactive=True) for p in _files(made)]
+            paths = (made.result, made.panel, made.record_file)
+            downloads = [gr.DownloadButton(value=str(path), interactive=True) for path in paths]
             shown = str(made.animation) if made.animation else None
             return [told, (made.original, made.counterfactual), made.probabilities, made.difference, shown, *downloads]
 
@@ -77,10 +78,6 @@ def build_page(desk: Desk) -> gr.Blocks:
     return page
 
 
-def _files(made: Any) -> tuple[Any, ...]:
-    return made.result, made.panel, made.record_file
-
-
 def _or_error(work: Any) -> Any:
     try:
         return work()
@@ -88,7 +85,7 @@ def _or_error(work: Any) -> Any:
         raise gr.Error(str(error), duration=None, print_exception=False) from None
 
 
-def launch(page: gr.Blocks, host: str, port: int, *, token: str, megabytes: int, wait: bool = True) -> Any:
+def launch(page: gr.Blocks, host: str, port: int, *, token: str, megabytes: int) -> Any:
     """Serves the page; with a token, only to who gives it as the password of the user "cfkit"."""
     page.queue(max_size=32, default_concurrency_limit=4)
     return page.launch(
@@ -102,5 +99,4 @@ def launch(page: gr.Blocks, host: str, port: int, *, token: str, megabytes: int,
         ssr_mode=False,
         enable_monitoring=False,
         quiet=True,
-        prevent_thread_lock=not wait,
     )

@@ -14,8 +14,8 @@ from ..bundles.bundle import Bundle
 from ..data.dataset import Dataset, Entry
 from ..errors import UserError
 from ..findings import Intervention
-from ..options import as_dict, resolve
-from ..plugins import find_editor
+from ..options import as_dict
+from ..plugins import find_editor, options_on
 from ..specs import EditorSpec
 from .suite import Suite, task_list
 
@@ -99,8 +99,7 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
         if method.label in specs:
             raise UserError(f"methods: '{method.label}' stands twice; give one of them a label")
         spec = find_editor(method.name)
-        recommended = bundle.recommended.get(spec.name)
-        options = resolve(spec.options, method.options, recommended=recommended, method=spec.name)
+        options = options_on(spec, bundle, method.options)
         specs[method.label] = (spec, options)
         decides = {
             "label": method.label,

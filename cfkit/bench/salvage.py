@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from .store import SCHEMA, Store, unseal
 
-TABLES = ("plan", "films", "cases")
+TABLES = ("plan", "films", "cases")  # the cases last: they are counted
 
 
 def open_store(folder: Path) -> tuple[Store, str]:
@@ -37,9 +37,8 @@ def open_store(folder: Path) -> tuple[Store, str]:
     for tail in ("-wal", "-shm"):
         path.with_name(path.name + tail).unlink(missing_ok=True)
     os.replace(fresh, path)
-    return Store(
-        folder
-    ), f"{path}: was damaged and is kept as {damaged.name}; {saved} cases are saved, others run again"
+    said = f"{path}: was damaged and is kept as {damaged.name}; {saved} cases are saved, others run again"
+    return Store(folder), said
 
 
 def _is_sound(path: Path) -> bool:
@@ -66,17 +65,14 @@ def _fill_up(path: Path) -> None:
 
 def _copy_rows(path: Path, fresh: Path) -> int:
     """Copies the rows that can be read, whatever lies between them; returns how many cases."""
-    saved = 0
     with closing(sqlite3.connect(path, timeout=30.0)) as old, closing(sqlite3.connect(fresh)) as new:
         new.executescript(SCHEMA)
         for table in TABLES:
-            count = 0
-            for row in _readable(old, table):
+            rows = _readable(old, table)
+            for row in rows:
                 new.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-                count += 1
-            saved = count if table == "cases" else saved
         new.commit()
-    return saved
+    return len(rows)
 
 
 def _is_whole(row: Sequence[Any]) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..anatomy import STRUCTURES
 from ..errors import UserError
+from ..images import resize
 from .checkpoints import bare_weights, load_exactly
 
 SIZE = 512
@@ -36,7 +37,7 @@ class PspSegmenter(nn.Module):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*upsample.*")  # their network uses an old name
             probabilities = torch.sigmoid(self.net((x - mean) / std))
-        return F.interpolate(probabilities, size=films.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
+        return resize(probabilities, (films.shape[-2], films.shape[-1]))
 
 
 def convert_segmenter(checkpoint: Mapping[str, Any]) -> PspSegmenter:

@@ -16,16 +16,11 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..findings import canonical
+from ..images import resize
 from .checkpoints import bare_weights, load_exactly
 
 JFHEALTHCARE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 RESNET152 = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-
-
-def _at(films: Tensor, size: int) -> Tensor:
-    if films.shape[-2:] == (size, size):
-        return films
-    return F.interpolate(films, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 class PcamDenseNet(nn.Module):
@@ -96,7 +91,7 @@ class ResNet152(nn.Module):
 
     def forward(self, films: Tensor) -> Tensor:
         """Logits (N, 5) of films (N, 1, H, W) in [0, 1]."""
-        logits: Tensor = self.net((_at(films, 256).expand(-1, 3, -1, -1) - 0.5330) / 0.0349)
+        logits: Tensor = self.net((resize(films, (256, 256)).expand(-1, 3, -1, -1) - 0.5330) / 0.0349)
         return logits
 
 
@@ -130,7 +125,7 @@ class XrvClassifier(nn.Module):
 
     def forward(self, films: Tensor) -> Tensor:
         """Logits (N, K) of films (N, 1, H, W) in [0, 1]."""
-        raw = self.net((_at(films, self.size) * 2.0 - 1.0) * 1024.0)[:, self.outputs]
+        raw = self.net((resize(films, (self.size, self.size)) * 2.0 - 1.0) * 1024.0)[:, self.outputs]
         # their probability is p / 2t below the threshold t, 1 - (1 - p) / 2(1 - t) above: here as a logit
         p, t = torch.sigmoid(raw), self.thresholds
         below = F.logsigmoid(raw) - (2.0 * t - p).clamp(min=1e-6).log()

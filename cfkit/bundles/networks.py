@@ -10,14 +10,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..images import resize
+
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Pleural Effusion")
 
 
 def _at(films: Tensor, size: int) -> Tensor:
     """Films at a network's own resolution, in [-1, 1]: (N, 1, size, size)."""
-    if films.shape[-1] != size or films.shape[-2] != size:
-        films = F.interpolate(films, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return films * 2.0 - 1.0
+    return resize(films, (size, size)) * 2.0 - 1.0
 
 
 class Autoencoder(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..images import resize
 from .networks import SmoothBlock
 
 SCALE = 4  # pixels a latent
@@ -36,10 +37,7 @@ class Preview(nn.Module):
 
 def at_preview(films: Tensor, latents: Tensor) -> Tensor:
     """Films as large as a preview of these latents."""
-    size = (SCALE * latents.shape[-2], SCALE * latents.shape[-1])
-    if films.shape[-2:] == size:
-        return films
-    return F.interpolate(films, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return resize(films, (SCALE * latents.shape[-2], SCALE * latents.shape[-1]))
 
 
 def distillation_loss(preview: nn.Module, autoencoder: nn.Module, classifier: nn.Module, latents: Tensor) -> Tensor:

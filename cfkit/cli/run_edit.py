@@ -17,8 +17,8 @@ from ..editor import Editor
 from ..errors import UserError, is_out_of_memory
 from ..findings import Intervention, canonical
 from ..images import read_film, read_mask, remove_leftovers
-from ..options import resolve
 from ..outcome import describe_error
+from ..plugins import options_on
 from ..specs import EditorSpec, import_target
 from .display import Advance, print_table, show_progress
 
@@ -41,7 +41,7 @@ def run(spec: EditorSpec, options: dict[str, Any], intervention: Intervention, v
     records: list[dict[str, Any]] = []
     first = next(jobs, None)
     if first is not None:
-        chosen = resolve(spec.options, options, recommended=bundle.recommended.get(spec.name), method=spec.name)
+        chosen = options_on(spec, bundle, options)
         editor: Editor = import_target(spec.target)(bundle, chosen)
         this = Run(
             spec,

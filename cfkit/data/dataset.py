@@ -156,6 +156,18 @@ def open_dataset(name_or_path: str, *, split: str = "", uncertain: str = "ignore
     return films.of_split(split) if split else films
 
 
+def inside(folder: Path, file: str, index: str) -> Path:
+    """A file of a data set's folder, as its index names it.
+
+    Raises:
+        UserError: The index points out of the folder.
+    """
+    path = folder / file
+    if "\0" in file or not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: lies outside {folder}; mend {index}")
+    return path
+
+
 def at_size(planes: Tensor, size: int) -> Tensor:
     """The centred square of planes (C, H, W) at `size` pixels."""
     if planes.ndim != 3 or min(planes.shape) < 1:

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import UserError
 from ..images import read_film
-from .dataset import Entry, Sample
+from .dataset import Entry, Sample, inside
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ class FilmFolder:
         Raises:
             UserError: Its index points out of the folder.
         """
-        path = self.folder / record.file
-        if "\0" in record.file or not path.resolve().is_relative_to(self.folder.resolve()):
-            raise UserError(f"{path}: lies outside {self.folder}; mend the index")
-        return path
+        return inside(self.folder, record.file, "the index")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,12 +147,17 @@ def evaluate(bundle: Bundle, films: Path, nih: Path, report: Callable[[str], Non
     return figures
 
 
+def compare_preview(preview: Any, autoencoder: Any, classifier: Any, latents: Tensor) -> tuple[float, float]:
+    """A preview beside the decoder: PSNR in dB, and the mean difference of the classifier's logits."""
+    decoded, made = (in_batches(call, latents).clamp(0, 1) for call in (autoencoder.decode, preview))
+    apart = (in_batches(classifier, made) - in_batches(classifier, decoded)).abs().mean()
+    return psnr(made, at_preview(decoded, latents)), float(apart)
+
+
 def preview_figures(bundle: Bundle, films: Tensor) -> list[tuple[str, str]]:
     """How near a preview is to the decoder that it stands for: films, logits, and the gradient that edits follow."""
     latents = in_batches(bundle.autoencoder.encode, films)
-    decoded = in_batches(bundle.autoencoder.decode, latents).clamp(0, 1)
-    made = in_batches(bundle.preview, latents).clamp(0, 1)
-    apart = (in_batches(bundle.classifier, made) - in_batches(bundle.classifier, decoded)).abs().mean()
+    near, apart = compare_preview(bundle.preview, bundle.autoencoder, bundle.classifier, latents)
     alike = []
     for part in latents.split(BATCH):
         ways = []
@@ -162,8 +168,8 @@ def preview_figures(bundle: Bundle, films: Tensor) -> list[tuple[str, str]]:
                 ways.append([torch.autograd.grad(row.sum(), start, retain_graph=True)[0] for row in logits.unbind(1)])
         alike += [F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in zip(*ways, strict=True)]
     return [
-        ("PSNR in dB to the decoder", f"{psnr(made, at_preview(decoded, latents)):.1f}"),
-        ("mean difference of the classifier's logits", f"{float(apart):.3f}"),
+        ("PSNR in dB to the decoder", f"{near:.1f}"),
+        ("mean difference of the classifier's logits", f"{apart:.3f}"),
         ("cosine of the logits' gradients", f"{float(torch.cat(alike).mean()):.3f}"),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from ..bundles.bundle import Bundle
 from ..bundles.cheff import SCHEDULE, Denoiser
 from ..bundles.networks import Autoencoder, ConvNextClassifier, Segmenter, SmoothClassifier
-from ..bundles.preview import Preview, at_preview, distillation_loss
+from ..bundles.preview import Preview, distillation_loss
 from ..errors import UserError
 from .augment import expose, frame
 from .denoiser import UNET
+from .evaluate import compare_preview, in_batches, psnr
 
-AT_ONCE = 16  # films that are measured together
 PARTS = ("classifier", "judge", "segmenter", "autoencoder", "denoiser", "preview")
 
 
@@ -30,11 +30,6 @@ class Figure:
     name: str
     value: float
     films: int
-
-
-def in_parts(call: Callable[[Tensor], Tensor], films: Tensor) -> Tensor:
-    """What a call makes of films, a few at a time: memory does not grow with them."""
-    return torch.cat([call(part) for part in films.split(AT_ONCE)])
 
 
 class Objective(nn.Module):
@@ -82,7 +77,7 @@ class Classification(Objective):
     def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
         from torchmetrics.functional.classification import binary_auroc
 
-        out, logits = [], in_parts(self.part, films).float()
+        out, logits = [], in_batches(self.part, films).float()
         for k, finding in enumerate(self.findings):
             known = ~targets[:, k].isnan()
             truth = targets[known, k].long()
@@ -113,7 +108,7 @@ class Segmentation(Objective):
         return F.binary_cross_entropy_with_logits(logits, y) + 0.5 * dice.mean()
 
     def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
-        a, b = in_parts(self.part, films) > 0.5, targets > 0.5
+        a, b = in_batches(self.part, films) > 0.5, targets > 0.5
         dice = (2.0 * (a & b).sum((0, 2, 3)) + 1e-6) / (a.sum((0, 2, 3)) + b.sum((0, 2, 3)) + 1e-6)
         return [Figure("mean Dice", float(dice.mean()), len(films))]
 
@@ -135,8 +130,8 @@ class Reconstruction(Objective):
 
     def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
         part: Any = self.part
-        error = (in_parts(lambda x: part.decode(part.encode(x)).clamp(0, 1), films) - films).pow(2).mean(dim=(1, 2, 3))
-        return [Figure("PSNR, dB", float((-10.0 * error.log10()).mean()), len(films))]
+        round_trip = in_batches(lambda x: part.decode(part.encode(x)).clamp(0, 1), films)
+        return [Figure("PSNR, dB", psnr(round_trip, films), len(films))]
 
 
 class Denoising(Objective):
@@ -158,11 +153,11 @@ class Denoising(Objective):
         return self._errors(clean, timesteps, torch.randn_like(clean)).mean()
 
     def figures(self, films: Tensor, targets: Tensor) -> list[Figure]:
-        clean = in_parts(self._encode, films)
+        clean = in_batches(self._encode, films)
         timesteps = torch.linspace(0, len(self.alphas) - 1, len(films)).long()
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         places = torch.arange(len(films))
-        errors = in_parts(lambda k: self._errors(clean[k], timesteps[k], noise[k]), places)
+        errors = in_batches(lambda k: self._errors(clean[k], timesteps[k], noise[k]), places)
         return [Figure("error of the noise", float(errors.mean()), len(films))]
 
     def _encode(self, films: Tensor) -> Tensor:
@@ -196,14 +191,11 @@ class Distillation(Objective):
         autoencoder: Any
         classifier: Any
         autoencoder, classifier = (teacher.to(films.device) for teacher in self._teachers)
-        latents = in_parts(autoencoder.encode, films)
-        decoded, made = in_parts(autoencoder.decode, latents).clamp(0, 1), in_parts(self.part, latents).clamp(0, 1)
-        error = (made - at_preview(decoded, latents)).pow(2).mean(dim=(1, 2, 3))
-        apart = (in_parts(classifier, made) - in_parts(classifier, decoded)).abs().mean()
-        psnr = float((-10.0 * error.log10()).mean())
+        latents = in_batches(autoencoder.encode, films)
+        near, apart = compare_preview(self.part, autoencoder, classifier, latents)
         return [
-            Figure("PSNR to the decoder, dB", psnr, len(films)),
-            Figure("mean difference of the logits", float(apart), len(films)),
+            Figure("PSNR to the decoder, dB", near, len(films)),
+            Figure("mean difference of the logits", apart, len(films)),
         ]
 
 

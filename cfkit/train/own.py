@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import tomllib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import __version__
 from ..bundles.bundle import load_bundle
 from ..bundles.cheff import SCHEDULE
-from ..bundles.manifest import bundle_toml, save_part
+from ..bundles.manifest import bundle_toml, read_manifest, save_part
 from ..data.dataset import Dataset as Films
 from ..data.dataset import at_size
 from ..errors import UserError
@@ -234,7 +233,7 @@ def _export(part: str, objective: Objective, out: Path, recipe: Recipe) -> None:
         "image_size": recipe.size,
     }
     if path.is_file():
-        config = tomllib.loads(path.read_text())
+        config = read_manifest(path)
     parts = config.setdefault("parts", {})
     file = f"{part}.safetensors"
     parts[part] = {"class": objective.kind, "file": file, "sha256": save_part(objective.part, out / file)}

@@ -41,8 +41,7 @@ def train_preview(
         ]
         latents = torch.stack(drawn, dim=1).flatten(0, 1)  # in turns: both are among those that are moved
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=False):
-            return distillation_loss(module, autoencoder, classifier, latents)
+        return distillation_loss(module, autoencoder, classifier, latents)
 
     trained = fit(module, loss, steps=steps, path=path, lr=2e-3, seed=9, report=report)
     assert isinstance(trained, Preview)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cfkit import Bundle, Edit, Intervention
 from cfkit.anatomy import resize_mask, union_mask
@@ -21,6 +20,7 @@ from cfkit.detail import compose
 from cfkit.diffusion import add_noise, blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
+from cfkit.images import resize
 
 from . import OursOptions
 from .losses import anchor, binary_cross_entropy, soft_kl
@@ -32,13 +32,6 @@ def spread(count: int, most: int) -> list[int]:
     """At most `most` of the numbers 0 to count - 1, evenly spread, the last always among them."""
     shown = min(count, most)
     return [(k + 1) * count // shown - 1 for k in range(shown)]
-
-
-def resize(images: Tensor, like: Tensor) -> Tensor:
-    """Images (N, 1, H, W) as large as others."""
-    if images.shape == like.shape:
-        return images
-    return F.interpolate(images, size=like.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -175,7 +168,8 @@ class OursEditor:
         )
         with torch.no_grad():
             roundtrip = self.decode(source).clamp(0.0, 1.0)
-            factual = Factual(source, resize(images, roundtrip), roundtrip, self.classifier(roundtrip))
+            size = (roundtrip.shape[-2], roundtrip.shape[-1])
+            factual = Factual(source, resize(images, size), roundtrip, self.classifier(roundtrip))
         updates = options.epochs * math.ceil(len(self.grid) / options.update_every)
         passes: list[Tensor] = []
         losses: list[Tensor] = []

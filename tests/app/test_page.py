@@ -15,6 +15,8 @@ import pytest
 
 from cfkit.images import sample_path
 
+from ..browser import close_chromium, open_chromium
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -57,15 +59,7 @@ def serve(log, *options):
 
 
 def open_browser(url):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_window_size(1280, 1100)
-    driver.get(url)
+    driver = open_chromium(url, 1280, 1100)
     wait_for(lambda: driver.find_elements("id", "go"))
     return driver
 
@@ -74,8 +68,7 @@ def open_browser(url):
 def browser(served):
     driver = open_browser(served[0])
     yield driver
-    assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
-    driver.quit()
+    close_chromium(driver)
 
 
 def wait_for(condition, seconds=120):

@@ -8,6 +8,8 @@ import pytest
 from cfkit.bench.command import start_bench
 from cfkit.bench.suite import read_suite
 
+from ..browser import close_chromium, open_chromium
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -30,18 +32,9 @@ def page(tmp_path_factory, module_stubs):
 
 @pytest.fixture
 def browser(page):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_window_size(1200, 900)
-    driver.get(page.as_uri())
+    driver = open_chromium(page.as_uri(), 1200, 900)
     yield driver
-    assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
-    driver.quit()
+    close_chromium(driver)
 
 
 def choose(browser, name, value):
