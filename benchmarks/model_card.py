@@ -1,0 +1,30 @@
+"""Writes the demo bundle's model card again, from the weights that ship.
+
+    python benchmarks/model_card.py NIH_FOLDER --work DIR
+
+`cfkit train demo` ends with the same figures; this measures them without training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cfkit
+from cfkit.train.demo import write_model_card
+from cfkit.train.evaluate import evaluate
+from cfkit.train.films import render_split
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("nih", type=Path, help="real films: labels.csv, images/ and images64/")
+    parser.add_argument("--work", type=Path, default=Path("cfkit-train"), help="rendered films, kept between calls")
+    given = parser.parse_args()
+    render_split("validation", given.work / "films")
+    bundle = cfkit.load_bundle("demo", device="cpu")
+    write_model_card(bundle.folder, evaluate(bundle, given.work / "films", given.nih))
+
+
+if __name__ == "__main__":
+    main()
