@@ -142,14 +142,14 @@ def kill(command: list[str], after: float) -> None:
 def killed_edits(folder: Path, kills: int) -> Iterator[list[str]]:
     """`edit` killed at random moments."""
     seconds = timed(edit_command(folder / "whole"))
+    whole = sorted(path.name for path in (folder / "whole").iterdir())
     for k in range(kills):
         out = folder / f"edit{k}"
         kill(edit_command(out), random.uniform(0.2, seconds))
-        before = {path: path.read_bytes() for path in out.glob("[!.]*.json")} if out.exists() else {}
         wrong = half_written(out) if out.exists() else []
         wrong += complete_edit(out)
-        lost = [path.name for path in before if not path.exists()]
-        yield [*wrong, *(f"{name} was lost" for name in lost)]
+        there = sorted(path.name for path in out.iterdir())
+        yield [*wrong, *([] if there == whole else [f"other files than an undisturbed command's: {there}"])]
 
 
 def killed_benches(folder: Path, kills: int) -> Iterator[list[str]]:
@@ -254,6 +254,41 @@ def two_runs(folder: Path, kills: int) -> Iterator[list[str]]:
     yield [*wrong, *complete_bench(out, None)]
 
 
+def ray_workers() -> list[int]:
+    """Process numbers of the Ray workers that edit a batch at this moment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ray::RemoteWorker.run" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def killed_worker(folder: Path, kills: int) -> Iterator[list[str]]:
+    """A worker of a Ray run is killed while it edits; the run goes on without it and ends by itself."""
+    run(bench_command(folder / "whole"))
+    wanted = results_of(folder / "whole")
+    for k in range(3):
+        out = folder / f"ray{k}" / "run"
+        out.parent.mkdir()
+        command = [*bench_command(out), "--engine", "ray", "--workers", "2"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+            found: list[int] = []
+            while process.poll() is None and not found:
+                time.sleep(0.05)
+                found = ray_workers()
+            if found:
+                os.kill(random.choice(found), signal.SIGKILL)
+            said = process.communicate()[1]
+        done = subprocess.CompletedProcess([], process.returncode, "", said)
+        wrong = [] if found else ["no worker was found to kill"]
+        if done.returncode:
+            wrong.append(f"the run did not end well: {said[-200:]}")
+        yield [*wrong, *said_badly(done), *complete_bench(out, wanted)]
+
+
 SCENARIOS: dict[str, Callable[[Path, int], Iterator[list[str]]]] = {
     "edit, killed at random moments": killed_edits,
     "bench, killed at random moments": killed_benches,
@@ -263,6 +298,7 @@ SCENARIOS: dict[str, Callable[[Path, int], Iterator[list[str]]]] = {
     "too little memory": starved_memory,
     "a store with a part lost": torn_store,
     "two runs into one folder": two_runs,
+    "a Ray worker killed": killed_worker,
 }
 
 

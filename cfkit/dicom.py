@@ -40,6 +40,8 @@ def read_dicom(path: Path, data: bytes) -> Film:
             check_size(path, int(dataset.Columns), int(dataset.Rows))
             if int(dataset.get("NumberOfFrames") or 1) > 1 or int(dataset.SamplesPerPixel) != 1:
                 raise UserError(f"{path}: several frames or colour; a single grey film is wanted")
+            if not 1 <= int(dataset.BitsStored) <= 16:  # the pipeline below is worked out for every value
+                raise UserError(f"{path}: {dataset.BitsStored} bits a pixel; a film of 1 to 16 is wanted")
             return _as_shown(path, dataset)
     except UserError:
         raise
@@ -51,6 +53,8 @@ def _as_shown(path: Path, dataset: Any) -> Film:
     from .images import Film
 
     stored = dataset.pixel_array
+    if stored.ndim != 2:  # pydicom returns what lies beyond the last frame as further frames
+        raise UserError(f"{path}: pixels of more than one frame; a single grey film is wanted")
     low, high = stored_range(dataset)
     raw = _modality_and_voi(dataset, np.arange(low, high + 1))
     used = raw[stored.clip(low, high).astype(np.int64) - low]

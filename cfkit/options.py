@@ -6,6 +6,7 @@ Precedence, lowest first: the dataclass's defaults, the bundle's recommendation,
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, field, fields
@@ -102,13 +103,15 @@ def _check(each: Field[Any], kind: type[Any] | str, choices: tuple[Any, ...], va
     if value is None and each.default is None:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):  # type: ignore[arg-type]
         raise UserError(f"{flag}: {getattr(kind, '__name__', kind)} wanted, {value!r} given")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{flag}: a finite number is wanted, {value} given")
     minimum, maximum = each.metadata.get("minimum"), each.metadata.get("maximum")
     below = minimum is not None and value < minimum
     above = maximum is not None and value > maximum
-    if below or above or value != value:
+    if below or above:
         raise UserError(f"{flag}: {value} is out of range; {_range(minimum, maximum)}")
     return value
 
@@ -116,8 +119,6 @@ def _check(each: Field[Any], kind: type[Any] | str, choices: tuple[Any, ...], va
 def _range(minimum: float | None, maximum: float | None) -> str:
     if minimum is not None and maximum is not None:
         return f"choose from {minimum} to {maximum}"
-    if minimum is None and maximum is None:
-        return "a number is wanted"
     return f"at least {minimum}" if minimum is not None else f"at most {maximum}"
 
 

@@ -237,3 +237,19 @@ def test_what_a_kill_left_half_written_goes_and_what_is_being_written_stays(tmp_
     os.utime(old, (0, 0))
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == [new, kept]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"Rows": 60}, "more than one frame"),
+        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, "Rows": 60}, "32 bits"),
+    ],
+)
+def test_dicom_with_pixels_beyond_its_frame_or_wider_than_a_film_is_refused(tmp_path, changes, said):
+    dataset = pydicom.dcmread(dicom_film(tmp_path / "f.dcm"))
+    for name, value in changes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "g.dcm")
+    with pytest.raises(UserError, match=said):
+        read_film(tmp_path / "g.dcm")

@@ -121,7 +121,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
