@@ -33,6 +33,11 @@ def presets(options: type[Any]) -> dict[str, dict[str, Any]]:
     return declared
 
 
+def has_speed(options: type[Any]) -> bool:
+    """Whether a method has a fast way beside its exact one."""
+    return any(each.name == "speed" for each in fields(options))
+
+
 def describe(options: type[Any]) -> list[tuple[Field[Any], type[Any] | str, tuple[Any, ...]]]:
     """Each option with its type and, for a `Literal`, its choices."""
     hints = get_type_hints(options)
@@ -52,7 +57,7 @@ def resolve(
     """Builds a method's options.
 
     Args:
-        options: The method's dataclass. One with an option `speed` has a method `faster` that returns
+        options: The method's dataclass. One with an option `speed` may have a method `faster` that returns
             what is different where it is "fast".
         given: What the caller chose, names with "_" or "-"; `preset` selects one of `PRESETS`.
         recommended: What the bundle recommends for this method; under "fast", what else where speed is "fast"
@@ -80,9 +85,11 @@ def resolve(
                     [*names, *(["preset"] if presets(options) else [])],
                 )
             )
-    if given.get("speed") == "fast" and hasattr(options, "faster"):
+    if given.get("speed") == "fast" and has_speed(options):
         told = (recommended or {}).get("fast") if preset is None else None
-        values |= told if told is not None else options(**_checked(options, values)).faster()
+        if told is None and hasattr(options, "faster"):
+            told = options(**_checked(options, values)).faster()
+        values |= told or {}
     return options(**_checked(options, values | given))
 
 

@@ -16,6 +16,7 @@ from ..editing import Job, Run, edit_batch
 from ..errors import UserError
 from ..findings import Intervention
 from ..images import Film, read_film, read_mask
+from ..options import has_speed
 from ..outcome import describe_error
 from ..panel import difference_colours
 from ..plugins import find_editor, options_on
@@ -102,7 +103,7 @@ class Desk:
         if not wish.film:
             raise UserError("choose a film first")
         spec = find_editor(wish.method)
-        given = {"speed": "exact" if wish.exact else "fast"} if hasattr(spec.options, "faster") else {}
+        given = {"speed": "exact" if wish.exact else "fast"} if has_speed(spec.options) else {}
         options = options_on(spec, self.bundle, given)
         film = read_film(wish.film)
         out = Path(tempfile.mkdtemp(dir=self.folder))

@@ -8,7 +8,7 @@ import rich_click as click
 
 from ..errors import UserError
 from ..findings import Intervention, canonical
-from ..options import resolve
+from ..options import has_speed, resolve
 from ..plugins import find_editor
 from .flags import MethodCommand, given_options, read_config
 
@@ -53,7 +53,7 @@ def command(ctx: click.RichContext, /, **values: Any) -> None:
     finding = canonical(values["remove"] or values["add"])
     spec = find_editor(values["method"])
     options = {**read_config(values["config"], spec.name), **chosen}
-    if hasattr(spec.options, "faster") and not {"speed", "preset"} & options.keys():
+    if has_speed(spec.options) and not {"speed", "preset"} & options.keys():
         options["speed"] = "fast"
     resolve(spec.options, options, method=spec.name)  # refused before anything is loaded
 

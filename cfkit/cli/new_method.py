@@ -48,25 +48,38 @@ class Options:
 
 
 @hookimpl
-def register_editors():
+def register_editors() -> list[EditorSpec]:
     target = "cfkit_$module.editor:Editor"
     return [EditorSpec("$name", Options, target, "Pixels moved along the classifier's gradient.")]
 ''',
     "cfkit_$module/editor.py": '''\
 """The method: pixels moved along the gradient of the bundle's classifier."""
 
-import torch
+from collections.abc import Sequence
 
-from cfkit import Edit
-from cfkit.editor import check_inputs
+import torch
+from torch import Tensor
+
+from cfkit import Bundle, Edit, Intervention
+from cfkit.editor import Progress, check_inputs
+
+from . import Options
 
 
 class Editor:
-    def __init__(self, bundle, options):
+    def __init__(self, bundle: Bundle, options: Options):
         self.options, self.device = options, bundle.device
         (self.classifier,) = bundle.require("classifier")
 
-    def edit(self, images, interventions, *, masks=None, generators=None, progress=None):
+    def edit(
+        self,
+        images: Tensor,
+        interventions: Sequence[Intervention],
+        *,
+        masks: Tensor | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        progress: Progress | None = None,
+    ) -> Edit:
         known = tuple(self.classifier.findings)
         target = check_inputs(images, interventions, known, masks=masks, generators=generators)
         sign = torch.tensor([1.0 if i.present else -1.0 for i in interventions], device=self.device)
@@ -90,12 +103,12 @@ import cfkit
 from cfkit.testing import check_editor
 
 
-def test_it_keeps_the_contract():
+def test_it_keeps_the_contract() -> None:
     bundle = cfkit.load_bundle("demo", device="cpu")
     check_editor(cfkit.load_editor("$name", bundle=bundle, steps=2), bundle)
 
 
-def test_it_moves_the_classifier():
+def test_it_moves_the_classifier() -> None:
     bundle = cfkit.load_bundle("demo", device="cpu")
     film = cfkit.read_film("sample:effusion").working(bundle.image_size)[None]
     edit = cfkit.load_editor("$name", bundle=bundle).edit(film, [cfkit.Intervention("Pleural Effusion", False)])

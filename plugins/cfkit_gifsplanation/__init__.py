@@ -60,10 +60,6 @@ class GifsplanationOptions:
         }
     }
 
-    def faster(self) -> dict[str, Any]:
-        """Nothing of its own: it takes a preview, which the bundle recommends where it has one."""
-        return {}
-
 
 @hookimpl
 def register_editors() -> list[EditorSpec]:

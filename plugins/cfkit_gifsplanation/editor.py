@@ -19,19 +19,36 @@ Decode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Line:
+    """Where films are shifted along: z + lambda * gradient.
+
+    Attributes:
+        latents: z, (N, C, h, w).
+        gradient: Of each film's prediction with respect to them, the same shape.
+        target: Index of each film's finding, (N,).
+        present: Whether it is to be there, (N,) bool.
+        first: Images (N, 1, H, W) and predictions (N,) where nothing is shifted.
+    """
+
+    latents: Tensor
+    gradient: Tensor
+    target: Tensor
+    present: Tensor
+    first: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
 class Found:
     """What a search found, a film each.
 
     Attributes:
         bounds: How far it is shifted, 0 or less.
         before: One step before that.
-        first: Images (N, 1, H, W) and predictions (N,) where nothing is shifted.
-        last: The same at the bounds.
+        last: Images (N, 1, H, W) and predictions (N,) at the bounds.
     """
 
     bounds: list[float]
     before: list[float]
-    first: tuple[Tensor, Tensor]
     last: tuple[Tensor, Tensor]
 
 
@@ -73,21 +90,21 @@ class GifsplanationEditor:
         images = images.to(self.bundle.device, torch.float32)
         target = torch.tensor(indices, device=images.device)
         present = torch.tensor([i.present for i in interventions], device=images.device)
-        latents, gradient = self.gradient(images, target, present)
+        line = self.find_line(images, target, present)
         start = None
         if self.scout is not None:  # it goes ahead; the decoder searches from one step before where that one stopped
-            start = self.search(latents, gradient, target, present, decode=self.scout).before
-        found = self.search(latents, gradient, target, present, start=start)
-        bounds, first, last = found.bounds, found.first, found.last
+            start = self.search(line, decode=self.scout).before
+        found = self.search(line, start=start)
+        first, last = line.first, found.last
         if progress:
             progress(1, 2)  # the search is one step, since its length is not known beforehand
         count = self.options.frames
         shares = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-        shifts = torch.tensor(bounds, dtype=torch.float64).unsqueeze(1) * shares  # (N, F), 0 to the bound
+        shifts = torch.tensor(found.bounds, dtype=torch.float64).unsqueeze(1) * shares  # (N, F), 0 to the bound
         rows = torch.arange(len(images), device=images.device).repeat_interleave(count - 2)
         between = first[0][:0], first[1][:0]
         if count > 2:
-            between = self.decode_shifted(latents, gradient, rows, shifts[:, 1:-1].flatten(), target, present)
+            between = self.decode_shifted(line, rows, shifts[:, 1:-1].flatten())
         frames, predictions = (
             torch.cat([a.unsqueeze(1), b.unflatten(0, (len(images), count - 2)), c.unsqueeze(1)], dim=1)
             for a, b, c in zip(first, between, last, strict=True)  # the ends are the search's own
@@ -111,8 +128,8 @@ class GifsplanationEditor:
         heatmap = (frames[:, 1:] - frames[:, :-1]).abs().mean(dim=1)  # (N, 1, H, W)
         return Edit(images=frames[:, -1], mask=masks, frames=frames, record=record, heatmap=heatmap)
 
-    def gradient(self, images: Tensor, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of the films and the gradient of their prediction with respect to them.
+    def find_line(self, images: Tensor, target: Tensor, present: Tensor) -> Line:
+        """The line of each film: its latent, and the gradient of its prediction with respect to that.
 
         The prediction is the probability of what is to vanish: y for removal, 1 - y for synthesis.
 
@@ -120,16 +137,14 @@ class GifsplanationEditor:
             images: (N, 1, H, W) in [0, 1].
             target: Index of each film's finding, (N,).
             present: Whether it is to be there, (N,) bool.
-
-        Returns:
-            Both (N, C, h, w).
         """
         latents: Tensor = self.autoencoder.encode(images)
         with torch.enable_grad():
             z = latents.detach().requires_grad_(True)
-            prediction = self.predict(self.autoencoder.decode(z), target, present)
-            (gradient,) = torch.autograd.grad(prediction.sum(), z)
-        return latents, gradient
+            decoded = self.autoencoder.decode(z)
+            predicted = self.predict(decoded, target, present)
+            (gradient,) = torch.autograd.grad(predicted.sum(), z)
+        return Line(latents, gradient, target, present, (decoded.detach(), predicted.detach()))
 
     def predict(self, images: Tensor, target: Tensor, present: Tensor) -> Tensor:
         """Probability of what is to vanish, (N,)."""
@@ -137,59 +152,42 @@ class GifsplanationEditor:
         return torch.sigmoid(torch.where(present, -logits, logits))
 
     def decode_shifted(
-        self,
-        latents: Tensor,
-        gradient: Tensor,
-        rows: Tensor,
-        shifts: Tensor,
-        target: Tensor,
-        present: Tensor,
-        decode: Decode | None = None,
+        self, line: Line, rows: Tensor, shifts: Tensor, decode: Decode | None = None
     ) -> tuple[Tensor, Tensor]:
         """Decodes films `rows` (M,) at `shifts` (M,), a batch at a time: images (M, 1, H, W), predictions (M,)."""
         images, predictions = [], []
         for part, shift in zip(
             rows.split(self.options.sweep_batch), shifts.split(self.options.sweep_batch), strict=True
         ):
-            step = shift.to(latents.device, latents.dtype).view(-1, 1, 1, 1)
-            decoded = (decode or self.autoencoder.decode)(latents[part] + step * gradient[part])
+            step = shift.to(line.latents.device, line.latents.dtype).view(-1, 1, 1, 1)
+            decoded = (decode or self.autoencoder.decode)(line.latents[part] + step * line.gradient[part])
             images.append(decoded)
-            predictions.append(self.predict(decoded, target[part], present[part]))
+            predictions.append(self.predict(decoded, line.target[part], line.present[part]))
         return torch.cat(images), torch.cat(predictions)
 
-    def search(
-        self,
-        latents: Tensor,
-        gradient: Tensor,
-        target: Tensor,
-        present: Tensor,
-        *,
-        decode: Decode | None = None,
-        start: list[float] | None = None,
-    ) -> Found:
+    def search(self, line: Line, *, decode: Decode | None = None, start: list[float] | None = None) -> Found:
         """How far each film is shifted.
 
         From 0, or from `start`, downward by a step that grows with the shift, until a stop rule holds; all
         films that are still searching take their step together.
         """
         options = self.options
-        rows = torch.arange(len(latents), device=latents.device)
-        zero = torch.zeros(len(rows))
-        reference, initial = self.decode_shifted(latents, gradient, rows, zero, target, present, decode)
+        rows = torch.arange(len(line.latents), device=line.latents.device)
+        reference, initial = line.first if decode is None else self.decode_shifted(line, rows, 0.0 * rows, decode)
         allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
-        bounds = [0.0] * len(latents) if start is None else list(start)
+        bounds = [0.0] * len(rows) if start is None else list(start)
         before = list(bounds)
         found, predicted = reference.clone(), initial.clone()
         last = initial
         if any(bounds):
             shifts = torch.tensor(bounds, dtype=torch.float64)
-            found, predicted = self.decode_shifted(latents, gradient, rows, shifts, target, present, decode)
+            found, predicted = self.decode_shifted(line, rows, shifts, decode)
             last = torch.maximum(initial, predicted)  # what came before the start is not known
         searching = rows
         while True:
             shifted, current = found[searching], predicted[searching]
             change = 2.0 * (shifted - reference[searching]).abs().flatten(1).sum(dim=1)
-            shift = torch.tensor([bounds[k] for k in searching.tolist()], device=latents.device)
+            shift = torch.tensor([bounds[k] for k in searching.tolist()], device=rows.device)
             stop = (
                 (current < options.stop_probability)
                 | (initial[searching] - current > options.stop_difference)
@@ -200,10 +198,8 @@ class GifsplanationEditor:
                 stop |= current > last
             searching, last = searching[~stop], current[~stop]
             if not len(searching):
-                return Found(bounds, before, (reference, initial), (found, predicted))
+                return Found(bounds, before, (found, predicted))
             for k in searching.tolist():
                 before[k], bounds[k] = bounds[k], bounds[k] - options.step + math.floor(bounds[k] / 10)
             shifts = torch.tensor([bounds[k] for k in searching.tolist()], dtype=torch.float64)
-            found[searching], predicted[searching] = self.decode_shifted(
-                latents, gradient, searching, shifts, target, present, decode
-            )
+            found[searching], predicted[searching] = self.decode_shifted(line, searching, shifts, decode)

@@ -247,19 +247,14 @@ def test_methods_doctor_bundles_and_completion():
     assert "_CFKIT_COMPLETE" in cfkit("completion", "bash").stdout
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        *(
-            f"docs/{page}.md"
-            for page in ("benchmark", "data", "methods", "performance", "plugins", "reproduce", "scale")
-        ),
-    ],
-)
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_the_documentation_exist(page):
     """Every cfkit command parses: its flags are those of the program."""
-    text = (Path(__file__).parents[2] / page).read_text()
+    text = (ROOT / page).read_text()
     commands = [
         line.split("cfkit ", 1)[1].partition("#")[0]
         for block in re.findall(r"```bash\n(.*?)```", text, re.S)
@@ -280,7 +275,7 @@ def test_the_commands_of_the_documentation_exist(page):
 
 
 def test_the_readme_s_python_runs(tmp_path):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     code = code.replace('device="auto")', 'device="auto", epochs=1, num_inference_steps=2)')
     result = subprocess.run(

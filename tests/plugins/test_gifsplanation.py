@@ -60,13 +60,13 @@ def test_the_public_search_and_sweep_agree(golden_editor, numbers):
     target = torch.tensor([case["target"] for case in CASES])
     absent = torch.zeros(len(CASES), dtype=torch.bool)
     with torch.no_grad():
-        latents, gradient = golden_editor.gradient(images, target, absent)
-        bounds = golden_editor.search(latents, gradient, target, absent).bounds
+        line = golden_editor.find_line(images, target, absent)
+        bounds = golden_editor.search(line).bounds
         assert bounds == [case["lambdas"][0] for case in CASES]
         for k, case in enumerate(CASES):
             rows = torch.full((10,), k)
             shifts = torch.tensor(case["lambdas"], dtype=torch.float64)
-            frames, predictions = golden_editor.decode_shifted(latents, gradient, rows, shifts, target, absent)
+            frames, predictions = golden_editor.decode_shifted(line, rows, shifts)
             assert (predictions - torch.tensor(case["preds"])).abs().max() < 1e-3
             frames = 2.0 * frames - 1.0
             ends = numbers[f"frames_{case['target']}_{case['image']}"]
@@ -89,14 +89,8 @@ def test_adding_is_the_mirror_of_removing(golden_editor, numbers):
     )
     other = GifsplanationEditor(mirrored, golden_editor.options)
     with torch.no_grad():
-        removing = golden_editor.search(
-            *golden_editor.gradient(images, target, torch.zeros(3, dtype=torch.bool)),
-            target,
-            torch.zeros(3, dtype=torch.bool),
-        )
-        adding = other.search(
-            *other.gradient(images, target, torch.ones(3, dtype=torch.bool)), target, torch.ones(3, dtype=torch.bool)
-        )
+        removing = golden_editor.search(golden_editor.find_line(images, target, torch.zeros(3, dtype=torch.bool)))
+        adding = other.search(other.find_line(images, target, torch.ones(3, dtype=torch.bool)))
     assert removing.bounds == adding.bounds
 
 
@@ -145,10 +139,8 @@ def test_devices_do_not_mix_forward_or_backward():
     images = torch.zeros(2, 1, 256, 256, device="meta")
     target = torch.zeros(2, dtype=torch.long, device="meta")
     present = torch.zeros(2, dtype=torch.bool, device="meta")
-    latents, gradient = editor.gradient(images, target, present)
-    frames, predictions = editor.decode_shifted(
-        latents, gradient, torch.zeros(5, dtype=torch.long, device="meta"), torch.zeros(5), target, present
-    )
+    line = editor.find_line(images, target, present)
+    frames, predictions = editor.decode_shifted(line, torch.zeros(5, dtype=torch.long, device="meta"), torch.zeros(5))
     assert frames.device.type == predictions.device.type == "meta"
 
 

@@ -11,7 +11,7 @@ class IdentityOptions:
 
 
 @hookimpl
-def register_editors():
+def register_editors() -> list[EditorSpec]:
     return [
         EditorSpec(
             name="identity",
