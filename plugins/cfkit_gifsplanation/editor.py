@@ -16,6 +16,7 @@ from cfkit.editor import Progress, check_inputs
 from . import GifsplanationOptions
 
 Decode = Callable[[Tensor], Tensor]
+STRIDE = 4  # steps of the search that a preview takes at once
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,10 @@ class Found:
 
     Attributes:
         bounds: How far it is shifted, 0 or less.
-        before: One step before that.
         last: Images (N, 1, H, W) and predictions (N,) at the bounds.
     """
 
     bounds: list[float]
-    before: list[float]
     last: tuple[Tensor, Tensor]
 
 
@@ -66,9 +65,10 @@ class GifsplanationEditor:
     def __init__(self, bundle: Bundle, options: GifsplanationOptions):
         self.bundle, self.options = bundle, options
         self.autoencoder, self.classifier = bundle.require("autoencoder", "classifier")
-        self.scout: Decode | None = None
+        self.preview: Decode | None = None
         if options.search == "preview":
-            (self.scout,) = bundle.require("preview")
+            (self.preview,) = bundle.require("preview")
+        self.shifts = list_shifts(options)
 
     @torch.no_grad()
     def edit(
@@ -91,10 +91,7 @@ class GifsplanationEditor:
         target = torch.tensor(indices, device=images.device)
         present = torch.tensor([i.present for i in interventions], device=images.device)
         line = self.find_line(images, target, present)
-        start = None
-        if self.scout is not None:  # it goes ahead; the decoder searches from one step before where that one stopped
-            start = self.search(line, decode=self.scout).before
-        found = self.search(line, start=start)
+        found = self.search(line, start=self.look_ahead(line) if self.preview is not None else None)
         first, last = line.first, found.last
         if progress:
             progress(1, 2)  # the search is one step, since its length is not known beforehand
@@ -165,41 +162,85 @@ class GifsplanationEditor:
             predictions.append(self.predict(decoded, line.target[part], line.present[part]))
         return torch.cat(images), torch.cat(predictions)
 
-    def search(self, line: Line, *, decode: Decode | None = None, start: list[float] | None = None) -> Found:
+    def search(self, line: Line, *, start: list[int] | None = None) -> Found:
         """How far each film is shifted.
 
-        From 0, or from `start`, downward by a step that grows with the shift, until a stop rule holds; all
+        From the first of `self.shifts`, or from those of `start`, one after another until a stop rule holds; all
         films that are still searching take their step together.
         """
-        options = self.options
         rows = torch.arange(len(line.latents), device=line.latents.device)
-        reference, initial = line.first if decode is None else self.decode_shifted(line, rows, 0.0 * rows, decode)
-        allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
-        bounds = [0.0] * len(rows) if start is None else list(start)
-        before = list(bounds)
-        found, predicted = reference.clone(), initial.clone()
-        last = initial
-        if any(bounds):
-            shifts = torch.tensor(bounds, dtype=torch.float64)
-            found, predicted = self.decode_shifted(line, rows, shifts, decode)
-            last = torch.maximum(initial, predicted)  # what came before the start is not known
+        at = [0] * len(rows) if start is None else list(start)
+        images, predicted = (x.clone() for x in line.first)
+        last = predicted
+        if any(at):
+            images, predicted = self.decode_shifted(line, rows, self.shifts_at(at, rows))
+            last = torch.maximum(last, predicted)  # what came before the start is not known
         searching = rows
         while True:
-            shifted, current = found[searching], predicted[searching]
-            change = 2.0 * (shifted - reference[searching]).abs().flatten(1).sum(dim=1)
-            shift = torch.tensor([bounds[k] for k in searching.tolist()], device=rows.device)
-            stop = (
-                (current < options.stop_probability)
-                | (initial[searching] - current > options.stop_difference)
-                | (shift <= -options.stop_shift)
-                | (change > allowed[searching])
-            )
-            if options.stop_turning:
-                stop |= current > last
+            current = predicted[searching]
+            stop = self.stops(line.first, searching, self.shifts_at(at, searching), images[searching], current, last)
             searching, last = searching[~stop], current[~stop]
             if not len(searching):
-                return Found(bounds, before, (found, predicted))
+                return Found([self.shifts[k] for k in at], (images, predicted))
             for k in searching.tolist():
-                before[k], bounds[k] = bounds[k], bounds[k] - options.step + math.floor(bounds[k] / 10)
-            shifts = torch.tensor([bounds[k] for k in searching.tolist()], dtype=torch.float64)
-            found[searching], predicted[searching] = self.decode_shifted(line, searching, shifts, decode)
+                at[k] += 1
+            shifts = self.shifts_at(at, searching)
+            images[searching], predicted[searching] = self.decode_shifted(line, searching, shifts)
+
+    def look_ahead(self, line: Line) -> list[int]:
+        """One step before where the preview's search stops: by strides, then by halves of the last stride."""
+        rows = torch.arange(len(line.latents), device=line.latents.device)
+        first = self.decode_shifted(line, rows, 0.0 * rows, self.preview)
+        low, high = [0] * len(rows), [None if len(self.shifts) > 1 else 1] * len(rows)
+        last = first[1].clone()
+        while searching := [k for k, top in enumerate(high) if top is None or top - low[k] > 1]:
+            ahead = [low[k] + STRIDE if (top := high[k]) is None else (low[k] + top) // 2 for k in range(len(rows))]
+            ahead = [min(k, len(self.shifts) - 1) for k in ahead]
+            part = rows[searching]
+            shifts = self.shifts_at(ahead, part)
+            images, predicted = self.decode_shifted(line, part, shifts, self.preview)
+            stop = self.stops(first, part, shifts, images, predicted, last[part])
+            for k, stopped in zip(searching, stop.tolist(), strict=True):
+                if stopped:
+                    high[k] = ahead[k]
+                else:
+                    low[k] = ahead[k]
+            last[part[~stop]] = predicted[~stop]
+        return low
+
+    def shifts_at(self, at: list[int], rows: Tensor) -> Tensor:
+        """The shifts of films `rows` (M,), which are at `at` of `self.shifts`: (M,) float64."""
+        return torch.tensor([self.shifts[at[k]] for k in rows.tolist()], dtype=torch.float64)
+
+    def stops(
+        self, first: tuple[Tensor, Tensor], rows: Tensor, shifts: Tensor, images: Tensor, current: Tensor, last: Tensor
+    ) -> Tensor:
+        """Whether the search of films `rows` (M,) ends where they are: (M,) bool.
+
+        Args:
+            first: Images and predictions of all films where nothing is shifted.
+            rows: The films.
+            shifts: Where they are.
+            images: They themselves, (M, 1, H, W).
+            current: Their predictions, (M,).
+            last: Those before.
+        """
+        options = self.options
+        reference, initial = (x[rows] for x in first)
+        allowed = options.stop_pixels * (2.0 * reference - 1.0).abs().flatten(1).sum(dim=1)  # films in [-1, 1]
+        change = 2.0 * (images - reference).abs().flatten(1).sum(dim=1)
+        stop = (
+            (current < options.stop_probability)
+            | (initial - current > options.stop_difference)
+            | (shifts.to(current.device) <= -options.stop_shift)
+            | (change > allowed)
+        )
+        return stop | (current > last) if options.stop_turning else stop
+
+
+def list_shifts(options: GifsplanationOptions) -> list[float]:
+    """The shifts that a search tries, one after another: from 0 downward by a step that grows."""
+    shifts = [0.0]
+    while shifts[-1] > -options.stop_shift:
+        shifts.append(shifts[-1] - options.step + math.floor(shifts[-1] / 10))
+    return shifts
