@@ -67,6 +67,6 @@ def union_mask(probabilities: Tensor, indices: tuple[int, ...] = BONES, threshol
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask on another grid, antialiased bilinear, so that its edge is soft: (N, 1, *size)."""
-    from .images import resize
+    from .film import resize
 
     return resize(mask, size)

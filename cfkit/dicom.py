@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .errors import UserError
-
-if TYPE_CHECKING:
-    from .images import Film
+from .errors import UserError, one_line
+from .files import write_beside
+from .film import Film, check_size
 
 
 def is_dicom(path: Path, data: bytes) -> bool:
@@ -29,8 +28,6 @@ def read_dicom(path: Path, data: bytes) -> Film:
     """
     import pydicom
 
-    from .images import _one_line, check_size
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,12 +43,10 @@ def read_dicom(path: Path, data: bytes) -> Film:
     except UserError:
         raise
     except Exception as error:  # pydicom and its decoders raise many kinds
-        raise UserError(f"{path}: unreadable DICOM ({_one_line(error)})") from None
+        raise UserError(f"{path}: unreadable DICOM ({one_line(error)})") from None
 
 
 def _as_shown(path: Path, dataset: Any) -> Film:
-    from .images import Film
-
     stored = dataset.pixel_array
     if stored.ndim != 2:  # pydicom returns what lies beyond the last frame as further frames
         raise UserError(f"{path}: pixels of more than one frame; a single grey film is wanted")
@@ -119,8 +114,6 @@ def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str,
     """
     from pydicom.dataset import Dataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    from .images import write_beside
 
     out = _copy(film.dataset, keep_identity)
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

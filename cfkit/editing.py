@@ -17,8 +17,10 @@ from . import __version__
 from .anatomy import union_mask
 from .bundles.bundle import Bundle
 from .editor import Edit, Editor
+from .files import write_beside
+from .film import Film
 from .findings import Intervention
-from .images import Film, put_back, write_beside, write_png
+from .images import put_back, write_png
 from .mark import stamp
 from .options import as_dict
 from .outcome import check_edit, details_of, measure, peak_memory

@@ -58,3 +58,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         or any(w in str(each).lower() for w in NO_ROOM)
         for each in chain
     )
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, in a line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -8,64 +8,23 @@ pixel that the edit does not touch keeps the very value it had.
 from __future__ import annotations
 
 import io
-import os
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torch.nn import functional as F
 
-from .errors import UserError, unknown
+from .dicom import is_dicom, read_dicom, stored_range
+from .errors import UserError, one_line, unknown
+from .files import write_beside
+from .film import Film, centred_square, check_size, resize
 
-MAX_PIXELS = 100_000_000
 ASPECT = 1.6  # beyond it a film is no frontal chest film
 SAMPLES = ("effusion", "cardiomegaly", "normal", "atelectasis", "effusion-real")  # the first two are virtual
-
-
-@dataclass(frozen=True)
-class Film:
-    """A film as it was read.
-
-    Attributes:
-        path: Where it came from; for a sample its name.
-        stored: The file's own values, (H, W).
-        shown: The same as shown, (H, W) float32 in [0, 1].
-        display: Maps stored values to shown ones.
-        depth: Bits of the file's values: 8 or 16.
-        dataset: The DICOM data set, None for other files.
-    """
-
-    path: Path
-    stored: np.ndarray
-    shown: np.ndarray
-    display: Callable[[np.ndarray], np.ndarray]
-    depth: int
-    dataset: Any = None
-
-    @property
-    def square(self) -> tuple[slice, slice]:
-        """The working square: the largest centred one."""
-        return centred_square(self.shown.shape)
-
-    def working(self, size: int) -> Tensor:
-        """The working square at a bundle's size, (1, size, size) float32 in [0, 1]."""
-        square = torch.from_numpy(np.ascontiguousarray(self.shown[self.square]))[None, None]
-        return resize(square, (size, size), mode="bicubic")[0].clamp(0.0, 1.0)
-
-
-def resize(x: Tensor, size: tuple[int, int], *, mode: str = "bilinear") -> Tensor:
-    """Planes (N, C, H, W) at another size, antialiased: (N, C, *size)."""
-    if x.shape[-2:] == size:
-        return x
-    return F.interpolate(x, size=size, mode=mode, antialias=True, align_corners=False)
 
 
 def sample_path(name: str) -> Path:
@@ -103,8 +62,6 @@ def read_film(source: str | Path, *, any_shape: bool = False) -> Film:
         raise UserError(f"{text[:300]!r}: no path ({error}); check it") from None
     if not data:
         raise UserError(f"{path}: the file is empty; copy it again")
-    from .dicom import is_dicom, read_dicom
-
     film = read_dicom(path, data) if is_dicom(path, data) else _read_image(path, data, any_shape)
     height, width = film.shown.shape
     if min(height, width) < 32:
@@ -142,23 +99,9 @@ def read_mask(source: str | Path, size: int) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; check the path of the mask") from None
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise UserError(f"{path}: not a readable mask ({_one_line(error)}); give a PNG") from None
+        raise UserError(f"{path}: not a readable mask ({one_line(error)}); give a PNG") from None
     square = torch.from_numpy(np.ascontiguousarray(grey[centred_square(grey.shape)]))[None, None]
     return resize(square, (size, size))[0]
-
-
-def centred_square(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The largest centred square of a picture (H, W)."""
-    height, width = shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return slice(top, top + side), slice(left, left + side)
-
-
-def check_size(path: Path, width: int, height: int) -> None:
-    """Refuses a film of more than 100 megapixels before its pixels are decoded."""
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{path}: {width} x {height} pixels is over the limit of 100 megapixels; reduce it first")
 
 
 def _read_image(path: Path, data: bytes, any_shape: bool) -> Film:
@@ -177,7 +120,7 @@ def _read_image(path: Path, data: bytes, any_shape: bool) -> Film:
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image (PNG, JPEG, TIFF or DICOM wanted)") from None
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise UserError(f"{path}: truncated or damaged ({_one_line(error)}); copy it again") from None
+        raise UserError(f"{path}: truncated or damaged ({one_line(error)}); copy it again") from None
     stored = _grey(path, image, any_shape)
     if stored.dtype.kind == "f":
         if not np.isfinite(stored).all():
@@ -210,10 +153,6 @@ def _grey(path: Path, image: Image.Image, any_shape: bool) -> np.ndarray:
     if spread > 12 and not any_shape:
         raise UserError(f"{path}: a colour picture, not a radiograph; use --any-shape to edit its grey levels")
     return np.asarray(Image.fromarray(colour).convert("L"))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def put_back(film: Film, factual: Tensor, edited: Tensor) -> np.ndarray:
@@ -249,8 +188,6 @@ def display_levels(film: Film) -> np.ndarray:
     """The stored values at which the display is strictly monotone enough to be inverted."""
     if film.dataset is None:
         return np.arange(256 if film.depth == 8 else 65536)
-    from .dicom import stored_range
-
     low, high = stored_range(film.dataset)
     levels = np.arange(low, high + 1)
     shown = film.display(levels)
@@ -258,41 +195,8 @@ def display_levels(film: Film) -> np.ndarray:
     return levels[inside[0] : inside[-1] + 2] if inside.size else levels
 
 
-def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file under another name and renames it, so that no half-written file has its name.
-
-    Raises:
-        UserError: The folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True) if path.parent.is_dir() else None
-
-
-def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
-    """Removes what `write_beside` left half-written in a folder when it was killed.
-
-    Args:
-        folder: Where.
-        age: Seconds that a file must not have been written to: another machine may be at it.
-    """
-    for part in folder.glob(".*.part"):
-        if time.time() - part.stat().st_mtime > age:
-            part.unlink(missing_ok=True)
-
-
 def write_png(path: Path, pixels: np.ndarray, *, text: dict[str, str] | None = None) -> None:
     """Writes a grey or RGB image, with text entries that say what it is."""
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)

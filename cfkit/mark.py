@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .images import Film, display_levels
+from .film import Film
+from .images import display_levels
 
 WORD = "SYNTHETIC"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .images import write_beside
+from .files import write_beside
 
 TILE, GAP, HEAD, FOOT = 384, 12, 64, 34
 INK, PAPER, FAINT = (235, 235, 235), (18, 18, 20), (160, 160, 165)

@@ -13,7 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from cfkit import UserError
 from cfkit.dicom import write_dicom
-from cfkit.images import SAMPLES, put_back, read_film, remove_leftovers, write_png
+from cfkit.files import remove_leftovers
+from cfkit.images import SAMPLES, put_back, read_film, write_png
 
 RAMP = np.linspace(0, 1, 120 * 100, dtype=np.float64).reshape(120, 100)
 

@@ -120,7 +120,8 @@ def test_precedence_of_options():
     [
         ({"rte": 1}, "Did you mean 'rate'"),
         ({"rate": 2.0}, "--rate: 2.0 is out of range"),
-        ({"rate": float("nan")}, "out of range"),
+        ({"rate": float("nan")}, "--rate: a finite number is wanted"),
+        ({"rate": float("inf")}, "--rate: a finite number is wanted"),
         ({"kind": "c"}, "Unknown value of --kind 'c'"),
         ({"count": 1.5}, "--count: int wanted"),
         ({"count": True}, "--count: int wanted"),

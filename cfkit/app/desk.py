@@ -14,8 +14,9 @@ from ..anatomy import STRUCTURES
 from ..bundles.bundle import Bundle
 from ..editing import Job, Run, edit_batch
 from ..errors import UserError
+from ..film import Film
 from ..findings import Intervention
-from ..images import Film, read_film, read_mask
+from ..images import read_film, read_mask
 from ..options import has_speed
 from ..outcome import describe_error
 from ..panel import difference_colours

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
-from ..data.dataset import Dataset, at_size
+from ..data.sample import Dataset, at_size
 from ..errors import UserError
-from ..images import remove_leftovers, write_beside
+from ..files import remove_leftovers, write_beside
 from ..options import as_dict
 from ..specs import import_target
 from .columns import choose_metrics

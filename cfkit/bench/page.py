@@ -15,7 +15,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from ..anatomy import BONES
-from ..images import write_beside
+from ..files import write_beside
 from ..plugins import load_plugins
 from .report import HEADLINE, TITLES, footnote
 from .run import structures_name

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..bundles.bundle import Bundle
-from ..data.dataset import Dataset, Entry
+from ..data.sample import Dataset, Entry
 from ..errors import UserError
 from ..findings import Intervention
 from ..options import as_dict

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..images import write_beside
+from ..files import write_beside
 from .audit import measure_responses
 from .bootstrap import means_over_patients
 from .columns import choose_metrics

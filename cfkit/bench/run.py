@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..bundles.bundle import Bundle
-from ..data.dataset import Dataset, Sample, at_size
+from ..data.sample import Dataset, Sample, at_size
 from ..editor import Editor
 from ..errors import is_out_of_memory
 from ..outcome import check_edit, describe_error, details_of, peak_memory

@@ -24,8 +24,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import write_beside
 from ..findings import Intervention
-from ..images import write_beside
 from .plan import Case
 
 SCHEMA = """

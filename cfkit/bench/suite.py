@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.dataset import Dataset, open_dataset
+from ..data.dataset import open_dataset
+from ..data.sample import Dataset
 from ..errors import UserError, read_toml, unknown
 from ..findings import Intervention, canonical
 from ..plugins import list_editors

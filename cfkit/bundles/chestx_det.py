@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..anatomy import STRUCTURES
 from ..errors import UserError
-from ..images import resize
+from ..film import resize
 from .checkpoints import bare_weights, load_exactly
 
 SIZE = 512

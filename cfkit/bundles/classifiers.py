@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..film import resize
 from ..findings import canonical
-from ..images import resize
 from .checkpoints import bare_weights, load_exactly
 
 JFHEALTHCARE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, unknown
-from ..images import write_beside
+from ..files import write_beside
 from .bundle import user_folder
 from .checkpoints import read_checkpoint
 from .cheff import SCHEDULE

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import UserError, read_toml
-from ..images import write_beside
+from ..files import write_beside
 
 
 def toml_value(value: Any) -> str:

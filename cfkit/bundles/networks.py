@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..images import resize
+from ..film import resize
 
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Pleural Effusion")
 

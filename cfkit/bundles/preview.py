@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..images import resize
+from ..film import resize
 from .networks import SmoothBlock
 
 SCALE = 4  # pixels a latent

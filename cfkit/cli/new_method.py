@@ -131,7 +131,7 @@ def write_package(name: str, folder: Path) -> list[Path]:
     Raises:
         UserError: The name will not do, or the folder is taken or cannot be written.
     """
-    from ..images import write_beside
+    from ..files import write_beside
     from ..plugins import load_plugins
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):

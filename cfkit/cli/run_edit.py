@@ -15,8 +15,9 @@ from ..bundles.bundle import load_bundle
 from ..editing import Job, Run, edit_batch
 from ..editor import Editor
 from ..errors import UserError, is_out_of_memory
+from ..files import remove_leftovers
 from ..findings import Intervention, canonical
-from ..images import read_film, read_mask, remove_leftovers
+from ..images import read_film, read_mask
 from ..outcome import describe_error
 from ..plugins import options_on
 from ..specs import EditorSpec, import_target

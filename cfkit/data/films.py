@@ -10,7 +10,7 @@ import torch
 
 from ..errors import UserError
 from ..images import read_film
-from .dataset import Entry, Sample, inside
+from .sample import Entry, Sample, inside
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..bundles.cheff import SCHEDULE, Denoiser
 from ..bundles.manifest import bundle_toml, save_part
 from ..bundles.networks import Autoencoder
 from ..errors import UserError, unknown
-from ..images import write_beside
+from ..files import write_beside
 from . import autoencoder, classifiers, denoiser, guidance, preview, text_denoiser
 from .evaluate import evaluate, table
 from .films import CHUNK, SPLITS, read_split, render_split

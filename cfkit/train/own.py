@@ -22,11 +22,11 @@ from .. import __version__
 from ..bundles.bundle import load_bundle
 from ..bundles.cheff import SCHEDULE
 from ..bundles.manifest import bundle_toml, read_manifest, save_part
-from ..data.dataset import Dataset as Films
-from ..data.dataset import at_size
+from ..data.sample import Dataset as Films
+from ..data.sample import at_size
 from ..errors import UserError
+from ..files import write_beside
 from ..findings import FINDINGS
-from ..images import write_beside
 from .autoencoder import standardise
 from .objectives import Objective, make_objective
 

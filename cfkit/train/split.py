@@ -9,7 +9,7 @@ import numpy as np
 from ..data.virtual.patient import FINDINGS
 from ..data.virtual.render import render
 from ..data.virtual.volume import load_anatomy
-from ..images import write_beside
+from ..files import write_beside
 
 FIRST, COUNT = 30_000, 64  # no other split has these seeds
 

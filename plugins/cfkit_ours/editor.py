@@ -20,7 +20,7 @@ from cfkit.detail import compose
 from cfkit.diffusion import add_noise, blend, ddim_grid, ddim_step, draw_noise, invert, per_film, trained_layers
 from cfkit.diffusion.ddim import timestep_batch
 from cfkit.editor import Progress, check_inputs
-from cfkit.images import resize
+from cfkit.film import resize
 
 from . import OursOptions
 from .losses import anchor, binary_cross_entropy, soft_kl

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import UserError
-from ..dataset import Entry, Sample, inside
+from ..sample import Entry, Sample, inside
 from .patient import FINDINGS
 from .write import COLUMNS
 

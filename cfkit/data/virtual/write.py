@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...anatomy import STRUCTURES
-from ...images import write_beside
+from ...files import write_beside
 from .render import Films, render
 from .volume import Anatomy
 

@@ -1,0 +1,41 @@
+"""Files that are whole under their name, or not there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import UserError
+
+
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file under another name and renames it, so that no half-written file has its name.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
+    """Removes what `write_beside` left half-written in a folder when it was killed.
+
+    Args:
+        folder: Where.
+        age: Seconds that a file must not have been written to: another machine may be at it.
+    """
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > age:
+            part.unlink(missing_ok=True)
