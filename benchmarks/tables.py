@@ -7,6 +7,7 @@ A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
 
 - `tasks NAME METHOD`: the scores below of one method by task
 - `methods NAME`: the mean over tasks of every method, with intervals
+- `ablation NAME`: the same with what a method leaves alone, and without seconds
 - `faults NAME`: what benchmarks/reliability.py did
 - `speed NAME SIZE`, `peers NAME`, `growth NAME`: what benchmarks/speed.py measured
 """
@@ -14,14 +15,13 @@ A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from origin import origin
 
 from cfkit.bench.report import arrow, find, show, tasks_of
 from cfkit.bench.scores import MEAN
@@ -29,7 +29,9 @@ from cfkit.bench.scores import MEAN
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("methods", "benchmark", "performance", "reliability"))
-MARK = re.compile(r"(<!-- (tasks|methods|speed|peers|growth|faults) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(
+    r"(<!-- (tasks|methods|ablation|speed|peers|growth|faults) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 COLUMNS = {
     "flip_rate": "judge flips",
     "clip_accuracy": "CLIP accuracy",
@@ -43,17 +45,13 @@ MEANS |= {"truth_nearer": "nearer to the truth", "truth_error": "error to the tr
 
 def keep(run: Path, name: str) -> None:
     """Copies a run's results, with the commit and the machine that made them."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    told = {"commit": commit.stdout.strip(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     results = json.loads((run / "results.json").read_text())
-    (RESULTS / f"{name}.json").write_text(json.dumps({**told, **results}, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps({**origin(), **results}, indent=1) + "\n")
 
 
 def fill(text: str) -> str:
     """A page with its tables written anew."""
-    kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method}
+    kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method, "ablation": by_choice}
     kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count, "faults": by_fault}
 
     def table(found: re.Match[str]) -> str:
@@ -81,13 +79,24 @@ def by_task(results: Mapping[str, Any], method: str) -> list[str]:
 
 def by_method(results: Mapping[str, Any]) -> list[str]:
     """Every method's mean over tasks, with 95 % intervals over patients."""
+    seconds = [f"{results['timings'][label]['seconds']:.1f}" for label in results["methods"]]
+    head, line, *rows = _means(results, MEANS)
+    return [f"{head} seconds a film ↓ |", f"{line}---|", *(f"{r} {s} |" for r, s in zip(rows, seconds, strict=True))]
+
+
+def by_choice(results: Mapping[str, Any]) -> list[str]:
+    """The same of choices of one method, with what they leave alone; how busy the machine was says nothing of them."""
+    kept = {name: title for name, title in MEANS.items() if name != "truth_error"}
+    return _means(results, {**kept, "l1": "change", "bone_change": "change in bones"})
+
+
+def _means(results: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
     scores = results["scores"]
-    signs = {metric: arrow(next((s for s in scores if s["metric"] == metric), None)) for metric in MEANS}
-    lines = ["| method | " + " | ".join(f"{title} {signs[m]}" for m, title in MEANS.items()) + " | seconds a film ↓ |"]
-    lines.append("|---" * (len(MEANS) + 2) + "|")
+    signs = {metric: arrow(next((s for s in scores if s["metric"] == metric), None)) for metric in metrics}
+    lines = ["| method | " + " | ".join(f"{title} {signs[m]}" for m, title in metrics.items()) + " |"]
+    lines.append("|---" * (len(metrics) + 1) + "|")
     for label in results["methods"]:
-        cells = " | ".join(show(find(scores, metric, label)) for metric in MEANS)
-        lines.append(f"| {label} | {cells} | {results['timings'][label]['seconds']:.1f} |")
+        lines.append(f"| {label} | " + " | ".join(show(find(scores, metric, label)) for metric in metrics) + " |")
     return lines
 
 
