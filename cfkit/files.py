@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError
+
+HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+"""Stands for this machine in the names of unfinished files."""
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,7 +21,7 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: The folder cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
@@ -34,8 +39,23 @@ def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
 
     Args:
         folder: Where.
-        age: Seconds that a file must not have been written to: another machine may be at it.
+        age: Seconds that a file must not have been written to, unless this machine wrote it and its process is gone:
+            another machine may be at it.
     """
     for part in folder.glob(".*.part"):
-        if time.time() - part.stat().st_mtime > age:
+        host, process = part.name.split(".")[-3:-1]
+        if (host == HOST and not _is_alive(process)) or time.time() - part.stat().st_mtime > age:
             part.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of this machine is still there; True where that cannot be told."""
+    if os.name != "posix" or not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

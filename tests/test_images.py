@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -13,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from cfkit import UserError
 from cfkit.dicom import write_dicom
-from cfkit.files import remove_leftovers
+from cfkit.files import HOST, remove_leftovers, write_beside
 from cfkit.images import SAMPLES, put_back, read_film, write_png
 
 RAMP = np.linspace(0, 1, 120 * 100, dtype=np.float64).reshape(120, 100)
@@ -238,6 +240,17 @@ def test_what_a_kill_left_half_written_goes_and_what_is_being_written_stays(tmp_
     os.utime(old, (0, 0))
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == [new, kept]
+
+
+def test_what_a_killed_process_of_this_machine_left_is_removed_at_once(tmp_path):
+    code = "import os, sys, pathlib; from cfkit.files import write_beside\n"
+    code += "write_beside(pathlib.Path(sys.argv[1]), lambda part: (part.write_text('half'), os.kill(os.getpid(), 9)))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "film.png")], check=False)
+    (left,) = tmp_path.iterdir()
+    other = left.with_name(left.name.replace(HOST, "00000000"))
+    other.write_text("another machine may be at it")
+    write_beside(tmp_path / "b.txt", lambda part: (part.write_text("b"), remove_leftovers(tmp_path)))
+    assert sorted(tmp_path.iterdir()) == sorted([other, tmp_path / "b.txt"])
 
 
 @pytest.mark.parametrize(
