@@ -11,6 +11,11 @@ from mkdocs.structure.files import File, Files
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+CARDS = {
+    "model-card.md": "cfkit/bundles/demo/MODEL_CARD.md",
+    "data-card.md": "cfkit/data/DATA_CARD.md",
+    "licences.md": "cfkit/data/NOTICE.md",
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -22,13 +27,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _mathml(found: re.Match[str]) -> str:
     made = str(convert((found[1] or found[2]).strip(), display="block" if found[1] else "inline"))
     return made if found[1] else f"<span>{made}</span>"  # a line that began with <math> would be a block
-
-
-CARDS = {
-    "model-card.md": "cfkit/bundles/demo/MODEL_CARD.md",
-    "data-card.md": "cfkit/data/DATA_CARD.md",
-    "licences.md": "cfkit/data/NOTICE.md",
-}
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -140,11 +140,6 @@ def start_up(device: str) -> float:
     return statistics.median(times)
 
 
-def origin_of(told: dict[str, Any]) -> dict[str, Any]:
-    """Commit and machine."""
-    return {key: told[key] for key in ("commit", "machine")}
-
-
 def main() -> None:
     """Measures, prints, and writes what it found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -154,9 +149,10 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else ["tiny", "demo", "full", "peers", "growth", "start"]
-    told: dict[str, Any] = origin(f"torch {torch.__version__}", given.device)
+    where = origin(f"torch {torch.__version__}", given.device)
     rates = measure(method="rates", way="cfkit", device=given.device)
-    told["operations a second, at best"] = {kind: f"{rate:.3g}" for kind, rate in rates.items()}
+    best = {kind: f"{rate:.3g}" for kind, rate in rates.items()}
+    told: dict[str, Any] = {}
     for size in ("tiny", "demo", "full"):
         if size in wanted:
             told[size] = tuned(size, given.device, rates, given.repeats)
@@ -173,13 +169,13 @@ def main() -> None:
         told["growth"] = growth(given.device)
     if "start" in wanted:
         told["seconds to the first step"] = round(start_up(given.device), 2)
-    print(json.dumps(told, indent=1))
+    whole = {**where, "operations a second, at best": best, **told}
+    print(json.dumps(whole, indent=1))
     if given.out:
         if given.only and given.out.exists():  # what is measured again says for itself when and where
-            again = {name: {**origin_of(told), **part} for name, part in told.items() if isinstance(part, dict)}
-            again.pop("operations a second, at best")
-            told = {**json.loads(given.out.read_text()), **again}
-        given.out.write_text(json.dumps(told, indent=1) + "\n")
+            again = {name: {**where, **part} if isinstance(part, dict) else part for name, part in told.items()}
+            whole = {**json.loads(given.out.read_text()), **again}
+        given.out.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,11 @@ MEANS |= {"truth_nearer": "nearer to the truth", "truth_error": "error to the tr
 
 def keep(run: Path, name: str) -> None:
     """Copies a run's results, with the commit and the machine that made them."""
+    where = origin()
+    if not where["commit"]:
+        sys.exit(f"{ROOT}: no commit can be named; keep results in a checkout")
     results = json.loads((run / "results.json").read_text())
-    (RESULTS / f"{name}.json").write_text(json.dumps({**origin(), **results}, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps({**where, **results}, indent=1) + "\n")
 
 
 def fill(text: str) -> str:

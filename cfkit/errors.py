@@ -60,6 +60,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def one_line(error: BaseException) -> str:
-    """What another library's error says, in a line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+def one_line(error: BaseException, *, most: int = 160) -> str:
+    """What another library's error says, in a line of at most so many characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

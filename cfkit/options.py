@@ -85,7 +85,7 @@ def resolve(
                     [*names, *(["preset"] if presets(options) else [])],
                 )
             )
-    if given.get("speed") == "fast" and has_speed(options):
+    if given.get("speed") == "fast":
         told = (recommended or {}).get("fast") if preset is None else None
         if told is None and hasattr(options, "faster"):
             told = options(**_checked(options, values)).faster()

@@ -1,15 +1,13 @@
 """Strangers' packages, installed by pip into an environment of their own."""
 
 import json
-import os
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 from cfkit.cli.new_method import write_package
+
+from .environment import call, make_environment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -18,24 +16,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """Python of a fresh environment that sees what this one has installed, torch above all."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True, symlinks=True)
-    (site,) = (folder / "lib").glob("python*/site-packages")
-    shared = [p for p in sys.path if p.endswith("site-packages")]
-    (site / "shared.pth").write_text("\n".join([*shared, str(ROOT), str(ROOT / "plugins")]) + "\n")
-    return folder / "bin" / "python"
-
-
-def call(python: Path, *args: object, check: bool = True, **env: str) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [python, *map(str, args)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", **env},
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+    return make_environment(tmp_path_factory.mktemp("environment"), ROOT, ROOT / "plugins")
 
 
 def install(python: Path, package: Path) -> None:

@@ -1,16 +1,17 @@
 """What is handed out: the wheel and the sdist, and a licence for all that lies inside."""
 
-import os
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cfkit.errors import read_toml
+
+from .environment import call, make_environment
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "cfkit" / "data"
@@ -81,22 +82,16 @@ def test_the_sdist_holds_the_sources_the_tests_and_the_pages(built):
 def test_what_is_handed_out_edits_a_film_in_a_fresh_environment(built, tmp_path, kind):
     """All but what pip would fetch: the environment sees this one's packages, torch above all, after its own."""
     (archive,) = built.glob(kind)
-    venv.create(tmp_path / "env", with_pip=True, symlinks=True)
+    python = make_environment(tmp_path / "env")
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    (site / "shared.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")) + "\n")
-    python = tmp_path / "env" / "bin" / "python"
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def call(*args: object) -> str:
-        done = subprocess.run([python, *args], capture_output=True, text=True, check=False, cwd=tmp_path, env=clean)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    call("-m", "pip", "install", "-q", "--no-deps", archive)
-    where = call("-c", "import cfkit, cfkit_ours; print(cfkit.__file__, cfkit_ours.__file__)")
+    run = partial(call, python, cwd=tmp_path)
+    run("-m", "pip", "install", "-q", "--no-deps", archive)
+    where = run("-c", "import cfkit, cfkit_ours; print(cfkit.__file__, cfkit_ours.__file__)").stdout
     assert where.count(str(site)) == 2
-    said = call("-m", "cfkit", "edit", "sample:effusion", "--remove", "Pleural Effusion", "--epochs", "1", "-o", "out")
+    said = run(
+        "-m", "cfkit", "edit", "sample:effusion", "--remove", "Pleural Effusion", "--epochs", "1", "-o", "out"
+    ).stdout
     assert "effusion" in said and (tmp_path / "out" / "effusion.panel.png").is_file()
     bench = ["bench", "--methods", "gifsplanation", "--tasks", "Cardiomegaly synthesis", "--limit", "1", "-o", "run"]
-    call("-m", "cfkit", *bench)
+    run("-m", "cfkit", *bench)
     assert (tmp_path / "run" / "report.html").is_file()

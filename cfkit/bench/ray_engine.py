@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..bundles.bundle import load_bundle
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..memory import keep_freed_memory
 from .plan import Plan
 from .run import Done, Engine, Work, Worker, failed_batch
@@ -81,7 +81,7 @@ def ray_engine(plan: Plan, bundle_hash: str, device: str, cluster: Cluster) -> E
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error, most=200)
             raise UserError(f"--address {cluster.address}: no Ray cluster answers there ({text})") from None
     room = ray.cluster_resources()
     fitting = int(room.get("CPU", 0) / cluster.cpus)

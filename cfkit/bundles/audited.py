@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..findings import canonical
 
 
@@ -74,7 +74,7 @@ def load_audited(source: str, findings: Sequence[str], device: torch.device) -> 
         try:
             call: Any = torch.export.load(path, extra_files=extra).module().to(device)
         except Exception as error:
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error, most=200)
             raise UserError(f"--classifier {source}: not a file of torch.export.save ({text})") from None
         named = json.loads(extra["findings.json"]) if extra["findings.json"] else ()
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

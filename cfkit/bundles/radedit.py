@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .text_to_image import RadEditParts, TextDenoiser
 
 TOKENS = 128
@@ -104,7 +104,7 @@ def _load_diffusers(kind: Any, folder: Path, owner: str) -> Any:
             low_cpu_mem_usage=False,  # what it saves is little, and it would want accelerate
         )
     except Exception as error:  # diffusers raises many kinds for a config or a file that does not fit
-        line = " ".join(str(error).split())[:160]
+        line = one_line(error)
         raise UserError(f"{folder}: does not load as {kind.__name__} ({line}); copy it again from {owner}") from None
 
 
@@ -125,7 +125,7 @@ def load_text_encoder(folder: Path) -> BertContext:
     try:
         bert = BertModel(BertConfig(**{k: v for k, v in config.items() if k in known}), add_pooling_layer=False)
     except (TypeError, ValueError) as error:
-        line = " ".join(str(error).split())[:160]
+        line = one_line(error)
         raise UserError(f"{folder / 'config.json'}: no configuration of a BERT ({line})") from None
     weights = _read_weights(folder, owner)
     state = {
@@ -166,7 +166,7 @@ def _read_weights(folder: Path, owner: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file ({error}); copy it again from {owner}") from None
     except Exception as error:  # a pickle that would run code, or half a file
-        line = " ".join(str(error).split())[:120]
+        line = one_line(error, most=120)
         raise UserError(f"{path}: not a file of weights alone ({line}); copy it again from {owner}") from None
 
 

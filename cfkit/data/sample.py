@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import UserError
+from ..film import centred_square, resize
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,6 @@ def at_size(planes: Tensor, size: int) -> Tensor:
     """The centred square of planes (C, H, W) at `size` pixels."""
     if planes.ndim != 3 or min(planes.shape) < 1:
         raise UserError(f"a film of shape {tuple(planes.shape)}; (1, H, W) is wanted")
-    side = min(planes.shape[-2:])
-    top, left = ((n - side) // 2 for n in planes.shape[-2:])
-    square = planes[:, top : top + side, left : left + side]
-    if side == size:
-        return square
-    return F.interpolate(square.unsqueeze(0), size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    rows, columns = centred_square(planes.shape[-2:])
+    square = planes[:, rows, columns]
+    return square if square.shape[-1] == size else resize(square.unsqueeze(0), (size, size))[0].clamp(0, 1)

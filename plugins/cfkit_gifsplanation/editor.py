@@ -191,7 +191,8 @@ class GifsplanationEditor:
         """One step before where the preview's search stops: by strides, then by halves of the last stride."""
         rows = torch.arange(len(line.latents), device=line.latents.device)
         first = self.decode_shifted(line, rows, 0.0 * rows, self.preview)
-        low, high = [0] * len(rows), [None if len(self.shifts) > 1 else 1] * len(rows)
+        low = [0] * len(rows)
+        high: list[int | None] = [None] * len(rows)
         last = first[1].clone()
         while searching := [k for k, top in enumerate(high) if top is None or top - low[k] > 1]:
             ahead = [low[k] + STRIDE if (top := high[k]) is None else (low[k] + top) // 2 for k in range(len(rows))]

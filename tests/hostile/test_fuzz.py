@@ -18,17 +18,17 @@ from safetensors.torch import save
 
 from cfkit import UserError
 from cfkit.bench.store import seal, unseal
-from cfkit.bench.suite import Suite, parse_methods, read_suite, task_list
-from cfkit.bundles.checkpoints import read_checkpoint, weights_of
+from cfkit.bench.suite import Suite, parse_methods, task_list
 from cfkit.bundles.manifest import read_manifest, toml_value
 from cfkit.data.dataset import open_dataset
 from cfkit.findings import FINDINGS, canonical
-from cfkit.images import read_film, read_mask
+from cfkit.images import read_mask
 from cfkit.options import resolve
 from cfkit_ours import OursOptions
 
 from ..test_images import dicom_film
 from .corpus import BUNDLE, SUITE, TABLE, picture
+from .test_hostile import PARSERS
 
 EXAMPLES = int(os.environ.get("CFKIT_FUZZ", "40"))
 """A test's examples; of more than 40 each run makes up others."""
@@ -91,7 +91,7 @@ SAFETENSORS = save({"a": torch.arange(60.0), "b": torch.ones(3, 4)})
 @few
 @given(st.data())
 def test_pictures(form, name, data):
-    film = on_file(name, data.draw(harmed(picture(form))), read_film)
+    film = on_file(name, data.draw(harmed(picture(form))), PARSERS["film"])
     assert film is None or (film.shown.ndim == 2 and 0 <= film.shown.min() <= film.shown.max() <= 1)
 
 
@@ -105,7 +105,7 @@ def test_masks(data):
 @few
 @given(harmed(DICOM))
 def test_dicom_bytes(data):
-    on_file("f.dcm", data, read_film)
+    on_file("f.dcm", data, PARSERS["film"])
 
 
 TAGS = ("BitsStored", "BitsAllocated", "HighBit", "PixelRepresentation", "Rows", "Columns", "SamplesPerPixel")
@@ -133,7 +133,7 @@ def test_dicom_tags(numbers, texts):
                 return  # pydicom itself does not write such a file
         stream = io.BytesIO()
         dataset.save_as(stream)
-    film = on_file("f.dcm", stream.getvalue(), read_film)
+    film = on_file("f.dcm", stream.getvalue(), PARSERS["film"])
     assert film is None or bool(np.isfinite(film.shown).all())
 
 
@@ -170,14 +170,14 @@ part_keys = st.sampled_from(("class", "file", "sha256", "config", "of", "url", "
 @few
 @given(harmed(SUITE))
 def test_suite_bytes(data):
-    on_file("suite.toml", data, lambda path: read_suite(str(path)))
+    on_file("suite.toml", data, PARSERS["suite"])
 
 
 @few
 @given(st.dictionaries(suite_keys, values, max_size=5))
 def test_suite_values(table):
     text = "\n".join(f"{key} = {toml_value(value)}" for key, value in table.items())
-    on_file("suite.toml", text.encode("utf-8", "replace"), lambda path: read_suite(str(path)))
+    on_file("suite.toml", text.encode("utf-8", "replace"), PARSERS["suite"])
 
 
 @few
@@ -197,7 +197,7 @@ def test_bundle_values(part, name):
 @few
 @given(harmed(SAFETENSORS))
 def test_safetensors_bytes(data):
-    on_file("w.safetensors", data, lambda path: weights_of(read_checkpoint(path)))
+    on_file("w.safetensors", data, PARSERS["checkpoint"])
 
 
 @few
@@ -218,7 +218,7 @@ def test_safetensors_bytes(data):
 def test_safetensors_headers(header, tensors):
     told = json.dumps(header).encode("utf-8", "replace")
     data = struct.pack("<Q", len(told)) + told + tensors
-    on_file("w.safetensors", data, lambda path: weights_of(read_checkpoint(path)))
+    on_file("w.safetensors", data, PARSERS["checkpoint"])
 
 
 def pickled(value: object) -> bytes:
@@ -230,13 +230,13 @@ def pickled(value: object) -> bytes:
 @few
 @given(harmed(pickled({"state_dict": {"a": torch.arange(60.0)}})))
 def test_checkpoint_bytes(data):
-    on_file("w.pt", data, lambda path: weights_of(read_checkpoint(path)))
+    on_file("w.pt", data, PARSERS["checkpoint"])
 
 
 @few
 @given(values)
 def test_checkpoint_values(value):
-    on_file("w.pt", pickled(value), lambda path: weights_of(read_checkpoint(path)))
+    on_file("w.pt", pickled(value), PARSERS["checkpoint"])
 
 
 spec = st.text(st.sampled_from("oursradeditgifsplanation:=,.-+0123456789 <>\"'\\\n\0é[]{}"), max_size=40)
