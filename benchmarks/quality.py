@@ -1,13 +1,12 @@
-"""Quality of a method on virtual patients, and on real films where a folder is given.
+"""Quality of a method where `cfkit bench` has no films: on validation patients and on held-out real films.
 
-    python benchmarks/quality.py --method ours --patients 32 --out benchmarks/results/quality.json
-    python benchmarks/quality.py --split validation --option lr=0.001          # to choose options
+    python benchmarks/quality.py --option lr=0.001                             # to choose options
     python benchmarks/quality.py --real NIH_FOLDER --out benchmarks/results/quality-real.json
 
 Each of the six tasks (three findings, removal and synthesis) takes the same patients. A virtual
 patient's true counterfactual is known, so the error to it is measured; a real film's is not.
-Options are chosen on the "validation" patients alone, which are rendered afresh; the "test" split,
-the one that ships, is for figures.
+Options are chosen on the "validation" patients alone, which are rendered afresh; figures of the
+"test" split, the one that ships, are the benchmark's.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from PIL import Image
 from torch import Tensor
 
 import cfkit
-from cfkit.data.dataset import virtual_split
 from cfkit.data.virtual.patient import FINDINGS
 from cfkit.outcome import measure
 from cfkit.train.demo import describe_run
@@ -61,15 +59,11 @@ def validation_films(patients: int) -> Tensor:
     return torch.stack([torch.stack([torch.from_numpy(films[f]) for f in ("", *FINDINGS)]) for films in rendered])
 
 
-def virtual_task(split: str, finding: str, present: bool, patients: int) -> tuple[Tensor, Tensor]:
+def virtual_task(finding: str, present: bool, patients: int) -> tuple[Tensor, Tensor]:
     """Factuals and true counterfactuals of the first patients, both (N, 1, H, W)."""
-    if split == "validation":
-        films = validation_films(patients)
-        pair = films[:, 0].unsqueeze(1), films[:, 1 + FINDINGS.index(finding)].unsqueeze(1)
-        return pair if present else (pair[1], pair[0])
-    variant = 0 if present else 1 + FINDINGS.index(finding)
-    samples = [virtual_split()[4 * k + variant] for k in range(patients)]
-    return torch.stack([s.image for s in samples]), torch.stack([s.counterfactuals[finding] for s in samples])
+    films = validation_films(patients)
+    pair = films[:, 0].unsqueeze(1), films[:, 1 + FINDINGS.index(finding)].unsqueeze(1)
+    return pair if present else (pair[1], pair[0])
 
 
 def real_films(folder: Path) -> Tensor:
@@ -84,7 +78,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", default="ours")
     parser.add_argument("--bundle", default="demo")
-    parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--patients", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--real", type=Path, help="folder of NIH films with labels.csv; its held-out patients are used")
@@ -111,7 +104,7 @@ def main() -> None:
             if not len(images):
                 continue
         else:
-            images, truth = virtual_task(given.split, finding, present, given.patients)
+            images, truth = virtual_task(finding, present, given.patients)
         begun = time.perf_counter()
         parts = images.split(given.batch)
         after = torch.cat([editor.edit(part, [intervention] * len(part)).images.cpu() for part in parts])
@@ -130,7 +123,7 @@ def main() -> None:
     if given.sheet:
         Image.fromarray((torch.cat(sheet).numpy() * 255).astype(np.uint8)).save(given.sheet)
     if given.out:
-        films = "real, held out" if given.real else f"virtual, {given.split}"
+        films = "real, held out" if given.real else "virtual, validation"
         record = {
             "method": given.method, "bundle": given.bundle, "bundle_hash": bundle.hash, "options": vars(editor.options),
             "films": films, "mean": mean, "tasks": tasks, "run": run,

@@ -12,10 +12,9 @@ from contextlib import closing
 from importlib.util import find_spec
 
 import pytest
+from chromium import close_chromium, open_chromium, pick, wait_for
 
 from cfkit.images import sample_path
-
-from ..browser import close_chromium, open_chromium
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,23 +70,6 @@ def browser(served):
     close_chromium(driver)
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.3)
-    raise AssertionError("waited in vain")
-
-
-def choose(driver, name, value):
-    """Picks an entry of a Gradio dropdown."""
-    field = driver.find_element("css selector", f"#{name} input")
-    field.click()
-    wait_for(lambda: driver.find_elements("css selector", f"[role=option][aria-label='{value}']"))[0].click()
-
-
 def upload(driver, path):
     driver.find_element("css selector", "#film input[type=file]").send_keys(str(path))
 
@@ -115,7 +97,7 @@ def test_a_film_is_uploaded_edited_and_compared(browser, tmp_path):
 def test_the_slider_moves(browser):
     from selenium.webdriver import ActionChains
 
-    choose(browser, "sample", "effusion")
+    pick(browser, "sample", "effusion")
     wait_for(lambda: browser.find_elements("css selector", "#slider img"))
     handle = wait_for(lambda: browser.find_elements("css selector", "#slider [role=slider], #slider .outer"))[0]
     before = handle.rect["x"]
@@ -137,7 +119,7 @@ def test_two_users_at_once_get_their_own(served):
     drivers = [open_browser(served[0]) for _ in range(2)]
     try:
         for driver, sample in zip(drivers, ("effusion", "effusion-real"), strict=True):
-            choose(driver, "sample", sample)
+            pick(driver, "sample", sample)
             wait_for(lambda driver=driver: driver.find_elements("css selector", "#slider img"))
         for driver in drivers:
             driver.find_element("id", "go").click()

@@ -4,11 +4,10 @@ import shutil
 from importlib.util import find_spec
 
 import pytest
+from chromium import close_chromium, open_chromium
 
 from cfkit.bench.command import start_bench
 from cfkit.bench.suite import read_suite
-
-from ..browser import close_chromium, open_chromium
 
 pytestmark = [
     pytest.mark.slow,
