@@ -48,15 +48,16 @@ class GifsplanationOptions:
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {
-            **{"step": 10.0, "stop_turning": True, "stop_probability": 0.05, "stop_difference": 0.8},
-            **{
-                "stop_shift": 3000.0,
-                "stop_pixels": 0.05,
-                "search": "full",
-                "frames": 10,
-                "restore_detail": False,
-                "shrink": 0.0,
-            },
+            "step": 10.0,
+            "stop_turning": True,
+            "stop_probability": 0.05,
+            "stop_difference": 0.8,
+            "stop_shift": 3000.0,
+            "stop_pixels": 0.05,
+            "search": "full",
+            "frames": 10,
+            "restore_detail": False,
+            "shrink": 0.0,
         }
     }
 

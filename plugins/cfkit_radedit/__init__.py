@@ -40,8 +40,15 @@ class RadEditOptions:
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "released": {
-            **{"num_inference_steps": 200, "skip": 0.3, "guidance_scale": 7.5, "eta": 1.0, "inversion_prompt": ""},
-            **{"bone_mask": True, "paste": False, "restore_detail": False, "shrink": 0.0},
+            "num_inference_steps": 200,
+            "skip": 0.3,
+            "guidance_scale": 7.5,
+            "eta": 1.0,
+            "inversion_prompt": "",
+            "bone_mask": True,
+            "paste": False,
+            "restore_detail": False,
+            "shrink": 0.0,
         }
     }
 
