@@ -51,8 +51,16 @@ function drawScores() {
   $("scores").replaceChildren(make("thead", {}, head), body);
 }
 
+function roundValues(low, high, most) {  // between the two, multiples of 1, 2 or 5 times a power of ten
+  const least = (high - low) / most, power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= least);
+  const values = [];
+  for (let k = Math.ceil(low / step); k * step <= high; k++) values.push(Number((k * step).toPrecision(12)));
+  return values;
+}
+
 function drawPlot() {
-  const metric = $("metric").value, rows = tasks, height = 26 + 22 * data.methods.length;
+  const metric = $("metric").value, rows = tasks, height = 48 + 22 * data.methods.length;
   const scores = data.scores.filter((s) => s.metric === metric && !s.column && s.value !== null);
   const low = Math.min(...scores.map((s) => s.low ?? s.value)), high = Math.max(...scores.map((s) => s.high ?? s.value));
   const span = high - low || 1, width = Math.max($("plot").clientWidth, 280), left = 14, x = (v) => left + (v - low) / span * (width - 2 * left);
@@ -62,10 +70,15 @@ function drawPlot() {
     if (text) made.textContent = text;
     return made;
   };
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${rows.length * height + 24}`, role: "img", "aria-label": `${metric} by task and method` });
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${rows.length * height}`, role: "img", "aria-label": `${metric} by task and method` });
   rows.forEach((task, r) => {
     const top = r * height;
-    picture.append(svg("text", { x: 0, y: top + 16, "font-weight": 600 }, taskNames[r]), svg("line", { x1: 0, x2: width, y1: top + height - 4, y2: top + height - 4 }));
+    const foot = top + height - 22;
+    picture.append(svg("text", { x: 0, y: top + 16, "font-weight": 600 }, taskNames[r]));
+    for (const value of roundValues(low, low + span, width / 90)) {
+      picture.append(svg("line", { x1: x(value), x2: x(value), y1: top + 22, y2: foot }));
+      picture.append(svg("text", { x: x(value), y: foot + 14, class: "soft", "text-anchor": "middle" }, String(value)));
+    }
     data.methods.forEach((method, m) => {
       const score = find(metric, method, task), y = top + 32 + 22 * m;
       if (!score || score.value === null) return;
@@ -76,8 +89,6 @@ function drawPlot() {
       picture.append(interval, dot);
     });
   });
-  const bottom = rows.length * height + 16;
-  picture.append(svg("text", { x: left, y: bottom, class: "soft" }, digits(low)), svg("text", { x: width - left, y: bottom, class: "soft", "text-anchor": "end" }, digits(high)));
   const legend = make("div", { class: "legend" });
   for (const method of data.methods) {
     const dot = make("i"); dot.style.background = colour(method);
