@@ -66,7 +66,9 @@ def _as_shown(path: Path, dataset: Any) -> Film:
 
 
 def _windowed(dataset: Any) -> bool:
-    return "WindowCenter" in dataset or "VOILUTSequence" in dataset
+    """Whether the object says how it is to be shown; what is there but empty says nothing."""
+    window = (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
+    return (None not in window and "" not in window) or bool(dataset.get("VOILUTSequence"))
 
 
 def _modality_and_voi(dataset: Any, values: np.ndarray) -> np.ndarray:

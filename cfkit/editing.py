@@ -22,8 +22,9 @@ from .film import Film
 from .findings import Intervention
 from .images import put_back, write_png
 from .mark import stamp
+from .memory import peak_memory, reset_peak_memory
 from .options import as_dict
-from .outcome import check_edit, details_of, measure, peak_memory
+from .outcome import check_edit, details_of, measure
 from .panel import draw_panel, write_gif
 from .specs import EditorSpec
 
@@ -69,6 +70,7 @@ def edit_batch(common: Run, jobs: list[Job], advance: Callable[[float], None]) -
         Their records, as they are written.
     """
     begun = time.perf_counter()
+    reset_peak_memory(common.bundle.device)
     bundle, interventions = common.bundle, [common.intervention] * len(jobs)
     images = torch.stack([job.factual for job in jobs]).to(bundle.device)
     masks = None
@@ -87,7 +89,7 @@ def edit_batch(common: Run, jobs: list[Job], advance: Callable[[float], None]) -
         progress=lambda done, total: advance(len(jobs) * done / total),
     )
     check_edit(edit, images)
-    seconds = (time.perf_counter() - begun) / len(jobs)
+    seconds, memory = (time.perf_counter() - begun) / len(jobs), peak_memory(bundle.device)
     records = []
     for k, (job, measured) in enumerate(zip(jobs, measure(bundle, images, edit.images, interventions), strict=True)):
         record = {
@@ -106,7 +108,7 @@ def edit_batch(common: Run, jobs: list[Job], advance: Callable[[float], None]) -
             "seed": common.seed,
             "batch": len(jobs),
             "seconds": round(seconds, 3),
-            "peak_memory_mb": peak_memory(bundle.device),
+            "peak_memory_mb": memory,
             "device": str(bundle.device),
             "cfkit": __version__,
             "torch": torch.__version__,

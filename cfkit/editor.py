@@ -94,6 +94,9 @@ def check_inputs(
     for name, given in (("interventions", interventions), ("generators", generators)):
         if given is not None and len(given) != len(images):
             raise UserError(f"{name}: one a film wanted, {len(given)} given for {len(images)} films")
-    if masks is not None and (masks.ndim != 4 or masks.shape[0] != len(images) or masks.shape[1] != 1):
-        raise UserError(f"masks: ({len(images)}, 1, H, W) wanted, {tuple(masks.shape)} given")
+    if masks is not None:
+        if masks.shape != images.shape:
+            raise UserError(f"masks: the films' shape {tuple(images.shape)} wanted, {tuple(masks.shape)} given")
+        if not bool(((masks >= 0) & (masks <= 1)).all()):  # NaN neither
+            raise UserError("masks: values outside [0, 1]")
     return [findings.index(canonical(i.finding, findings)) for i in interventions]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import UserError
 
 HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 """Stands for this machine in the names of unfinished files."""
+_UNFINISHED = re.compile(r"\..+\.([0-9a-f]{8})\.(\d+)\.part", re.DOTALL)
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
@@ -31,7 +34,8 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
             f"{path}: cannot be written ({error.strerror or error}); choose another folder with -o"
         ) from None
     finally:
-        part.unlink(missing_ok=True) if path.parent.is_dir() else None
+        with suppress(OSError):  # what went wrong before is what is told
+            part.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
@@ -43,14 +47,17 @@ def remove_leftovers(folder: Path, *, age: float = 60.0) -> None:
             another machine may be at it.
     """
     for part in folder.glob(".*.part"):
-        host, process = part.name.split(".")[-3:-1]
+        named = _UNFINISHED.fullmatch(part.name)
+        if not named or not part.is_file():
+            continue  # somebody else's
+        host, process = named.groups()
         if (host == HOST and not _is_alive(process)) or time.time() - part.stat().st_mtime > age:
             part.unlink(missing_ok=True)
 
 
 def _is_alive(process: str) -> bool:
     """Whether a process of this machine is still there; True where that cannot be told."""
-    if os.name != "posix" or not process.isdigit():
+    if os.name != "posix":
         return True
     try:
         os.kill(int(process), 0)

@@ -34,12 +34,17 @@ def canonical(name: str, known: tuple[str, ...] = FINDINGS) -> str:
     >>> canonical("pleural_effusion"), canonical("Effusion")
     ('Pleural Effusion', 'Pleural Effusion')
     """
-    plain = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
-    plain = _ALIASES.get(plain, plain).lower()
+    wanted = _plain(name)
     for finding in known:
-        if finding.lower() == plain:
+        if _plain(finding) == wanted:
             return finding
     raise UserError(unknown("finding", name, known))
+
+
+def _plain(name: str) -> str:
+    """A name without case and separators, its alias resolved."""
+    words = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+    return _ALIASES.get(words, words).lower()
 
 
 @dataclass(frozen=True)

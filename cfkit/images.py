@@ -23,6 +23,7 @@ from .errors import UserError, one_line, unknown
 from .files import write_beside
 from .film import Film, centred_square, check_size, resize
 
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of TIFF
 ASPECT = 1.6  # beyond it a film is no frontal chest film
 SAMPLES = ("effusion", "cardiomegaly", "normal", "atelectasis", "effusion-real")  # the first two are virtual
 
@@ -128,8 +129,13 @@ def _read_image(path: Path, data: bytes, any_shape: bool) -> Film:
         low, high = float(min(stored.min(), 0.0)), float(stored.max())
         high = 1.0 if low >= 0.0 and high <= 1.0 else high
         stored = np.round((stored - low) / max(high - low, 1e-12) * 65535).astype(np.uint16)
+        tops: tuple[int, ...] = (65535,)
+    else:
+        tops = (255,) if stored.dtype == np.uint8 else (4095, 16383, 65535)  # 12 and 14 bits come in files of 16
     depth = 8 if stored.dtype == np.uint8 else 16
-    top = 255 if depth == 8 else next(t for t in (4095, 16383, 65535) if t >= int(stored.max()))
+    top = next(t for t in tops if t >= int(stored.max()))
+    if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        stored = top - stored  # as Pillow does with 8 bits, so that the results are no negatives either
 
     def display(values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.float32) / np.float32(top)

@@ -22,7 +22,7 @@ def stamp(film: Film, pixels: np.ndarray) -> np.ndarray:
         A copy, same shape and dtype.
     """
     levels = display_levels(film)
-    shown = film.display(levels)
+    shown = film.display(levels).clip(0.0, 1.0)  # 12 bits in a file of 16 are white before its last level
     bright, dark = levels[int(shown.argmax())], levels[int(shown.argmin())]
     height, width = pixels.shape
     size = max(min(height // 24, width // 10), 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +118,3 @@ def check_edit(edit: Edit, images: Tensor) -> None:
         raise ValueError("returned NaN or infinite pixels")
     if float(edit.images.min()) < 0.0 or float(edit.images.max()) > 1.0:
         raise ValueError("returned values outside [0, 1]")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Megabytes: of the device where it counts them, else of the process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) / 2**20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -51,7 +51,7 @@ def load_plugins(points: list[EntryPoint] | None = None) -> Plugins:
 
     `CFKIT_DISABLE_PLUGINS` names plugins to leave out, separated by commas.
     """
-    found = Plugins()
+    found, loaded = Plugins(), list[tuple[str, EditorSpec | MetricSpec]]()
     points = list(entry_points(group=GROUP)) if points is None else points
     disabled = {name.strip() for name in os.environ.get("CFKIT_DISABLE_PLUGINS", "").split(",")}
     counts = Counter(point.name for point in points)
@@ -65,33 +65,38 @@ def load_plugins(points: list[EntryPoint] | None = None) -> Plugins:
                 found.problems.append(line)
             continue
         try:
-            _register(point, found)
+            loaded += [(point.name, spec) for spec in _load(point)]
         except Exception as error:  # a stranger's import may raise anything
             where = traceback.extract_tb(error.__traceback__)[-1]
             found.problems.append(
                 f"plugin '{point.name}' ({_origin(point)}) does not load: "
                 f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
             )
+    # of two with one name the one whose entry point has that name stays, so that no package takes another's over
+    for _, spec in sorted(loaded, key=lambda each: each[0] != each[1].name):
+        _register(spec, found)
     return found
 
 
-def _register(point: EntryPoint, found: Plugins) -> None:
+def _load(point: EntryPoint) -> list[EditorSpec | MetricSpec]:
+    """What a plugin registers, with the distribution that it comes from."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(point.load(), name=point.name)
     manager.check_pending()
-    for kind, registered, calls in (
-        ("method", found.editors, manager.hook.register_editors()),
-        ("metric", found.metrics, manager.hook.register_metrics()),
-    ):
-        for spec in (spec for specs in calls for spec in specs):
-            if spec.name in registered:
-                found.problems.append(
-                    f"{kind} '{spec.name}' of {_origin(point)} is left out: "
-                    f"{registered[spec.name].distribution} registers that name too"
-                )
-            else:
-                registered[spec.name] = replace(spec, distribution=_origin(point))
+    calls = [*manager.hook.register_editors(), *manager.hook.register_metrics()]
+    return [replace(spec, distribution=_origin(point)) for specs in calls for spec in specs]
+
+
+def _register(spec: EditorSpec | MetricSpec, found: Plugins) -> None:
+    kind, registered = ("method", found.editors) if isinstance(spec, EditorSpec) else ("metric", found.metrics)  # type: tuple[str, dict[str, Any]]
+    if spec.name in registered:
+        found.problems.append(
+            f"{kind} '{spec.name}' of {spec.distribution} is left out: "
+            f"{registered[spec.name].distribution} registers that name too"
+        )
+    else:
+        registered[spec.name] = spec
 
 
 def list_editors() -> list[EditorSpec]:
@@ -121,7 +126,9 @@ def options_on(spec: EditorSpec, bundle: Bundle, given: Mapping[str, Any]) -> An
     return resolve(spec.options, given, recommended=bundle.recommended.get(spec.name), method=spec.name)
 
 
-def load_editor(name: str, *, bundle: str | Bundle = "demo", device: str = "auto", **options: Any) -> Editor:
+def load_editor(
+    name: str, *, bundle: str | os.PathLike[str] | Bundle = "demo", device: str = "auto", **options: Any
+) -> Editor:
     """Builds a method on a bundle.
 
     Args:
@@ -136,6 +143,6 @@ def load_editor(name: str, *, bundle: str | Bundle = "demo", device: str = "auto
     from .bundles.bundle import load_bundle
 
     spec = find_editor(name)
-    loaded = load_bundle(bundle, device=device) if isinstance(bundle, str) else bundle
+    loaded = load_bundle(bundle, device=device) if isinstance(bundle, str | os.PathLike) else bundle
     editor: Editor = import_target(spec.target)(loaded, options_on(spec, loaded, options))
     return editor

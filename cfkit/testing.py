@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bundles.bundle import PARTS, Bundle
+from .bundles.bundle import Bundle
+from .bundles.manifest import PARTS
 from .editor import Edit, Editor
 from .errors import UserError
 from .findings import Intervention
@@ -133,7 +134,7 @@ def _fingerprint(bundle: Bundle) -> dict[str, tuple[float, bool, bool]]:
             if not isinstance(module, nn.Module):
                 continue
             for name, weight in [*module.named_parameters(), *module.named_buffers()]:
-                total = float(weight.detach().double().sum())
+                total = float(weight.detach().cpu().double().sum())
                 found[f"{part}.{key}.{name}"] = (total, weight.requires_grad, weight.grad is not None)
     return found
 

@@ -234,12 +234,15 @@ def test_samples():
 
 
 def test_what_a_kill_left_half_written_goes_and_what_is_being_written_stays(tmp_path):
-    old, new, kept = tmp_path / ".a.png.1.part", tmp_path / ".b.png.2.part", tmp_path / "c.png"
-    for path in (old, new, kept):
+    old, new = tmp_path / ".a.png.00000000.1.part", tmp_path / ".b.png.00000000.2.part"
+    others = [tmp_path / "c.png", tmp_path / ".film.mkv.part", tmp_path / ".d.00000000.3.part" / "inside"]
+    others[-1].parent.mkdir()
+    for path in (old, new, *others):
         path.write_bytes(b"x")
-    os.utime(old, (0, 0))
+    for path in (old, *others):
+        os.utime(path, (0, 0))
     remove_leftovers(tmp_path)
-    assert sorted(tmp_path.iterdir()) == [new, kept]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {new, *others}
 
 
 def test_what_a_killed_process_of_this_machine_left_is_removed_at_once(tmp_path):

@@ -15,7 +15,8 @@ from ..bundles.bundle import Bundle
 from ..data.sample import Dataset, Sample, at_size
 from ..editor import Editor
 from ..errors import is_out_of_memory
-from ..outcome import check_edit, describe_error, details_of, peak_memory
+from ..memory import give_back_freed_memory, peak_memory, reset_peak_memory
+from ..outcome import check_edit, describe_error, details_of
 from ..specs import EditorSpec, import_target
 from .columns import asked_columns, choose_metrics, describe_edits, describe_films
 from .plan import Case, Plan
@@ -53,6 +54,7 @@ class Worker:
         self.audited = suite.load_audited(bundle.device)
         self.asked = asked_columns(choose_metrics(suite.metrics))
         self._editors: dict[str, Editor] = {}
+        self._last = ""
 
     def run(self, work: Work) -> Done:
         """Edits a batch. Out of memory halves it; whatever else fails, each film is tried alone."""
@@ -78,17 +80,21 @@ class Worker:
         spec, options = self.specs[label]
         if label not in self._editors:
             self._editors[label] = import_target(spec.target)(self.bundle, options)
+        if label != self._last:
+            give_back_freed_memory()  # the last method's is no part of this one's peak
+            self._last = label
+        reset_peak_memory(self.bundle.device)
         images = work.images.to(self.bundle.device)
         interventions = [case.intervention for case in work.cases]
         generators = [torch.Generator().manual_seed(case.seed) for case in work.cases]
         edit = self._editors[label].edit(images, interventions, generators=generators)
         check_edit(edit, images)
         seconds = (time.perf_counter() - begun) / len(work.cases)
+        memory = peak_memory(self.bundle.device)
         edits = edit.images.float().cpu()
         columns = {}
         if work.cases[0].kind == "edit":
             columns = describe_edits(self.bundle, images, edits, interventions, self.audited, self.asked)
-        memory = peak_memory(self.bundle.device)
         rows = [
             _row(
                 case,

@@ -66,6 +66,7 @@ def load_audited(source: str, findings: Sequence[str], device: torch.device) -> 
     Raises:
         UserError: There is no such file or function, it cannot be loaded, or its findings are not known.
     """
+    named: Sequence[str]
     if source.endswith(".pt2"):
         path = Path(source)
         if not path.is_file():
@@ -76,18 +77,31 @@ def load_audited(source: str, findings: Sequence[str], device: torch.device) -> 
         except Exception as error:
             text = one_line(error, most=200)
             raise UserError(f"--classifier {source}: not a file of torch.export.save ({text})") from None
-        named = json.loads(extra["findings.json"]) if extra["findings.json"] else ()
+        named = _read_findings(source, extra["findings.json"]) if extra["findings.json"] else ()
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     elif ":" in source:
         call = _call(source)
         call = call.eval().to(device) if isinstance(call, torch.nn.Module) else call
         named = getattr(call, "findings", ())
+        named = (named,) if isinstance(named, str) else named
         digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     else:
         raise UserError(f"--classifier {source}: a .pt2 file or 'package.module:function' is wanted")
     if not (findings or named):
         raise UserError(f"--classifier {source}: says not which findings it gives; name them with --findings A,B,C")
     return Audited(call, findings or named, digest, device, source)
+
+
+def _read_findings(source: str, text: str) -> list[str]:
+    try:
+        named = json.loads(text)
+    except ValueError:
+        named = None
+    if not isinstance(named, list) or not all(isinstance(each, str) and each.strip() for each in named):
+        raise UserError(
+            f"--classifier {source}: its findings.json is no list of names; name them with --findings A,B,C"
+        )
+    return named
 
 
 def _call(source: str) -> Any:

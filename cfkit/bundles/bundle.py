@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -20,18 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import UserError, is_out_of_memory, unknown
+from ..errors import UserError, is_out_of_memory, one_line, unknown
 from .kinds import build_part
-from .manifest import file_digest, read_manifest
-from .upsampling import merge_upsampling
+from .loading import fill, prepare
+from .manifest import file_digest, folder_digest, read_manifest
 
 if TYPE_CHECKING:
     from .text_to_image import RadEditParts
 
-PARTS = (
-    *("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit"),
-    "preview",  # may be absent: fast edits follow its gradient
-)
 EMBEDDED = ("demo",)
 
 
@@ -59,7 +56,9 @@ def choose_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(unknown("device", device, ["auto", "cpu", "cuda", "mps"])) from None
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda", "mps", "meta"):
+        raise UserError(unknown("device", device, ["auto", "cpu", "cuda", "mps"]))
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise UserError(f"--device {device}: no such CUDA device on this machine; use --device cpu or auto")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
@@ -67,7 +66,7 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def load_bundle(name_or_path: str | Path, *, device: str = "auto") -> Bundle:
+def load_bundle(name_or_path: str | os.PathLike[str], *, device: str = "auto") -> Bundle:
     """Opens a bundle; its parts are loaded when they are first used.
 
     Args:
@@ -112,10 +111,14 @@ class Bundle:
         """Options that the bundle recommends, by method."""
         return dict(self.config.get("methods", {}))
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        """Of all that decides a result: the parts' configurations and file hashes, 16 hex digits."""
-        text = json.dumps(self.config.get("parts", {}), sort_keys=True)
+        """Of all that decides a result: the working size, the parts' configurations and files; 16 hex digits."""
+        parts = {
+            name: {**part, **{key: part.get(key) or _digest(path) for key, path in self._files(part)}}
+            for name, part in self.config.get("parts", {}).items()
+        }
+        text = json.dumps({"image_size": self.image_size, "parts": parts}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
@@ -134,9 +137,7 @@ class Bundle:
         declared = self.config.get("parts", {}).get("schedule")
         if declared is None:
             return None
-        from diffusers import DDIMScheduler
-
-        return DDIMScheduler.from_config(dict(declared))
+        return self._schedule("schedule", declared)
 
     @cached_property
     def classifier(self) -> Any:
@@ -169,16 +170,16 @@ class Bundle:
         declared = self.config.get("parts", {}).get("radedit")
         if declared is None:
             return None
-        from diffusers import DDIMScheduler
-
         from .text_to_image import RadEditParts
 
+        for key, path in self._files(declared):
+            self._check(path, declared.get(key))
         if "folder" in declared:
             from .radedit import load_radedit
 
             return load_radedit(self.folder / declared["folder"], self.device)
         module: Any = self.module("radedit")
-        schedule = DDIMScheduler.from_config(dict(declared["schedule"]))
+        schedule = self._schedule("radedit", declared["schedule"])
         autoencoder = self.autoencoder
         if "vocabulary" in declared:
             from .cheff_text import ScaledAutoencoder, load_vocabulary
@@ -216,9 +217,28 @@ class Bundle:
         """Parts that are declared but whose files are not there, with the file."""
         out = []
         for part, declared in self.config.get("parts", {}).items():
-            if "file" in declared and not (self.folder / declared["file"]).is_file():
-                out.append(f"{part} ({declared['file']})")
+            out += [f"{part} ({path.name})" for _, path in self._files(declared) if not path.exists()]
         return out
+
+    def _files(self, declared: Mapping[str, Any]) -> list[tuple[str, Path]]:
+        """What a part lies in, each with the key under which its hash stands."""
+        keys = {"file": "sha256", "folder": "sha256", "vocabulary": "vocabulary_sha256"}
+        return [(hashed, self.folder / declared[key]) for key, hashed in keys.items() if key in declared]
+
+    def _check(self, path: Path, wanted: str | None) -> None:
+        """Refuses a file or folder that is not what it was when its hash was taken."""
+        if wanted and path.exists() and _digest(path) != wanted:
+            raise UserError(f"{path}: differs from the sha256 in bundle.toml; copy it again")
+
+    def _schedule(self, part: str, declared: Mapping[str, Any]) -> Any:
+        """A diffusers scheduler as a part's table declares it."""
+        from diffusers import DDIMScheduler
+
+        try:
+            return DDIMScheduler.from_config(dict(declared))
+        except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+            where = f"{self.folder / 'bundle.toml'}: [parts.{part}]"
+            raise UserError(f"{where} describes no schedule ({one_line(error)})") from None
 
     def describe(self, part: str) -> str:
         """What a part is stored as: its class, file and size; "absent" or "missing" where it is not there."""
@@ -251,43 +271,25 @@ class Bundle:
         if not path.is_file():
             source = declared.get("source", "copy it there")
             raise UserError(f"{path}: the {part} of bundle '{self.name}' is not on this machine; {source}")
-        wanted = declared.get("sha256")
-        if wanted and file_digest(path) != wanted:
-            raise UserError(f"{path}: differs from the sha256 in bundle.toml; copy the file again")
         try:
+            self._check(path, declared.get("sha256"))
             state = load_file(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
         except SafetensorError as error:
             raise UserError(f"{path}: not a safetensors file ({error}); copy it again") from None
         try:
             module = fill(lambda: build_part(declared["class"], declared.get("config", {})), state)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             if is_out_of_memory(error):
                 raise
-            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            first = str(error).splitlines()[1].strip() if "\n" in str(error) else one_line(error)
             raise UserError(f"{path}: does not fit the {part} that bundle.toml describes ({first})") from None
         return prepare(module.eval().requires_grad_(False).to(self.device))
 
 
-def prepare(module: nn.Module) -> nn.Module:
-    """The same module in a form that computes faster: channels last, upsampling merged into its convolution."""
-    if next(iter(module.parameters())).device.type != "cuda":  # measured on CPUs alone
-        module = merge_upsampling(module)
-    return module.to(memory_format=torch.channels_last)
-
-
-def fill(build: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.Module:
-    """A module with the given weights as floats, which are not drawn first: that would take time and memory.
-
-    Raises:
-        RuntimeError: The weights do not fit.
-    """
-    floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    with torch.device("meta"):
-        module = build()
-    stored = module.state_dict()
-    if all(name in stored for name, _ in (*module.named_parameters(), *module.named_buffers())):
-        module.load_state_dict(floats, assign=True)
-        return module
-    module = build()  # it has tensors that are computed and not stored
-    module.load_state_dict(floats)
-    return module
+def _digest(path: Path) -> str:
+    """SHA-256 of a file or a folder, "" where there is none."""
+    if path.is_dir():
+        return folder_digest(path)
+    return file_digest(path) if path.is_file() else ""

@@ -86,6 +86,8 @@ def strip_checkpoint(checkpoint: Mapping[str, Any], prefix: str) -> dict[str, Te
             "diffusion_model."; "" takes every tensor that belongs to no other part.
     """
     state = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise UserError("holds no weights by name")
     tensors = {}
     for name, value in state.items():
         bare = re.sub(r"^(module\.)?(model\.)?", "", name) if prefix else re.sub(r"^module\.", "", name)
@@ -106,7 +108,12 @@ def convert_unet(checkpoint: Mapping[str, Any], *, num_head_channels: int = 32) 
         UserError: The shapes fit no U-Net of this kind; the first missing name is given.
     """
     state = strip_checkpoint(checkpoint, "diffusion_model.")
+    if any(".transformer_blocks." in name for name in state):
+        raise UserError("a U-Net that takes text; --text-to-image takes it, --unet the unconditional one")
     config = unet_shape(state)
+    for name, value in state.items():
+        if name.endswith(".qkv.weight") and len(value) % (3 * num_head_channels):
+            raise UserError(f"--head-channels {num_head_channels}: {name} has {len(value)} rows, no such heads")
     attends = config.pop("attends")
     model = UNet2DModel(
         **config,
@@ -160,7 +167,10 @@ def rename_unet(state: Mapping[str, Tensor], per_level: int) -> dict[str, Tensor
         if stem in _FIXED:
             renamed[f"{_FIXED[stem]}.{leaf}"] = value
             continue
-        block, number, place, rest = re.match(r"(\w+_blocks?)\.(\d+)(?:\.(\d+))?\.(.*)", stem).groups()  # type: ignore[union-attr]
+        parsed = re.match(r"(\w+_blocks?)\.(\d+)(?:\.(\d+))?\.(.*)", stem)
+        if parsed is None:
+            raise UserError(f"not a U-Net of a known layout: {name} has no place")
+        block, number, place, rest = parsed.groups()
         if block == "middle_block":
             place, rest = number, f"{place}.{rest}" if place else rest
             kind, target = ("attentions.0" if place == "1" else f"resnets.{int(place) // 2}"), "mid_block"

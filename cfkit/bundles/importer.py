@@ -17,7 +17,7 @@ from .bundle import user_folder
 from .checkpoints import read_checkpoint
 from .cheff import SCHEDULE
 from .cheff_text import load_vocabulary
-from .manifest import bundle_toml, folder_digest, save_part
+from .manifest import bundle_toml, file_digest, folder_digest, save_part
 from .radedit import load_radedit
 
 VOCABULARY = "vocab.txt"
@@ -120,6 +120,7 @@ def _write(sources: Sources, out: Path, report: Callable[[str], None]) -> None:
     if sources.text_to_image and sources.vocabulary:
         load_vocabulary(sources.vocabulary)  # says what is wrong with it, if anything
         shutil.copyfile(sources.vocabulary, out / VOCABULARY)
+        parts["radedit"] |= {"vocabulary": VOCABULARY, "vocabulary_sha256": file_digest(out / VOCABULARY)}
     if sources.radedit is not None:
         load_radedit(sources.radedit, torch.device("cpu"))  # the same
         shutil.copytree(sources.radedit, out / "radedit")
@@ -198,7 +199,7 @@ def _text_to_image(path: Path) -> Part:
     from .cheff_text import convert_text_to_image
 
     module, config, factor = convert_text_to_image(read_checkpoint(path))
-    more = {"schedule": SCHEDULE, "vocabulary": VOCABULARY, "scale_factor": factor}
+    more = {"schedule": SCHEDULE, "scale_factor": factor}
     return Part("cheff-text-to-image", config, module, more)
 
 

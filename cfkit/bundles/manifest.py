@@ -11,8 +11,17 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from ..errors import UserError, read_toml
+from ..errors import UserError, read_toml, unknown
 from ..files import write_beside
+
+PARTS = (
+    *("autoencoder", "denoiser", "schedule", "classifier", "judge", "segmenter", "clip", "features", "radedit"),
+    "preview",  # may be absent: fast edits follow its gradient
+)
+PART_KEYS: dict[str, type] = {
+    **{"class": str, "file": str, "folder": str, "of": str, "sha256": str, "vocabulary": str},
+    **{"config": dict, "schedule": dict, "scale_factor": float},
+}
 
 
 def toml_value(value: Any) -> str:
@@ -58,11 +67,30 @@ def read_manifest(path: Path) -> dict[str, Any]:
         tables = config.get(group, {})
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             raise UserError(f"{path}: [{group}.NAME] tables are wanted under {group}")
+    size = config.get("image_size", 256)
+    if type(size) is not int or size < 32:
+        raise UserError(f"{path}: image_size: a number of pixels from 32 up wanted, {size!r} given")
     for name, part in config.get("parts", {}).items():
-        for key, kind in (("class", str), ("file", str), ("folder", str), ("of", str), ("config", dict)):
+        for key, kind in PART_KEYS.items():
             if not isinstance(part.get(key, kind()), kind):
                 raise UserError(f"{path}: [parts.{name}] {key}: {kind.__name__} wanted, {part[key]!r} given")
+        for key in _wanted(name, part):
+            if key not in part:
+                raise UserError(f"{path}: [parts.{name}] has no {key}")
+        if part.get("of", "clip") not in PARTS:
+            raise UserError(f"{path}: [parts.{name}] of: {unknown('part', part['of'], PARTS)}")
+    for name, options in config.get("methods", {}).items():
+        if not isinstance(options.get("fast", {}), dict):
+            raise UserError(f"{path}: [methods.{name}] fast: a table of options wanted, {options['fast']!r} given")
     return config
+
+
+def _wanted(name: str, part: Mapping[str, Any]) -> list[str]:
+    """The keys without which a part cannot be loaded."""
+    if name == "schedule" or name not in PARTS or "of" in part or "folder" in part:
+        return []
+    more = ["schedule"] if name == "radedit" else []
+    return ["class", "file", *more, *(["scale_factor"] if "vocabulary" in part else [])]
 
 
 def save_part(module: nn.Module, path: Path, *, half: bool = False) -> str:

@@ -37,7 +37,8 @@ def path_command(name: str) -> None:
 @click.argument("name", default="demo")
 def show_command(name: str) -> None:
     """Say what a bundle holds: its parts, what each is, their files and sizes."""
-    from ..bundles.bundle import PARTS, load_bundle
+    from ..bundles.bundle import load_bundle
+    from ..bundles.manifest import PARTS
 
     bundle = load_bundle(name, device="cpu")
     for key in ("title", "licence", "origin"):
@@ -54,7 +55,8 @@ def show_command(name: str) -> None:
 @click.argument("name", default="demo")
 def verify_command(name: str) -> None:
     """Load every part of a bundle and check its files against their hashes."""
-    from ..bundles.bundle import PARTS, load_bundle
+    from ..bundles.bundle import load_bundle
+    from ..bundles.manifest import PARTS
 
     bundle = load_bundle(name, device="cpu")
     for part in PARTS:

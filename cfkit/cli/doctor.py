@@ -14,7 +14,8 @@ def command() -> None:
     import torch
 
     from .. import __version__
-    from ..bundles.bundle import PARTS, list_bundles, load_bundle, user_folder
+    from ..bundles.bundle import list_bundles, load_bundle, user_folder
+    from ..bundles.manifest import PARTS
     from ..errors import UserError
     from ..plugins import load_plugins
 

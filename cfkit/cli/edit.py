@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UserError
-from ..findings import Intervention, canonical
+from ..findings import Intervention
 from ..options import has_speed, resolve
 from ..plugins import find_editor
 from .flags import MethodCommand, given_options, read_config
@@ -50,7 +50,8 @@ def command(ctx: click.RichContext, /, **values: Any) -> None:
     chosen = given_options(values)
     if (values["remove"] is None) == (values["add"] is None):
         raise UserError("give either --remove FINDING or --add FINDING")
-    finding = canonical(values["remove"] or values["add"])
+    present = values["add"] is not None
+    intervention = Intervention(values["add"] if present else values["remove"], present)
     spec = find_editor(values["method"])
     options = {**read_config(values["config"], spec.name), **chosen}
     if has_speed(spec.options) and not {"speed", "preset"} & options.keys():
@@ -59,5 +60,5 @@ def command(ctx: click.RichContext, /, **values: Any) -> None:
 
     from .run_edit import run
 
-    failed = run(spec, options, Intervention(finding, values["add"] is not None), values)
+    failed = run(spec, options, intervention, values)
     ctx.exit(2 if failed else 0)

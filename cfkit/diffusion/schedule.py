@@ -87,7 +87,8 @@ def scheduler_grid(schedule: Any, num_inference_steps: int) -> Grid:
     if not 1 <= num_inference_steps <= total:
         raise UserError(f"num_inference_steps: {num_inference_steps} is not between 1 and {total}")
     scheduler.set_timesteps(num_inference_steps)
-    timesteps = tuple(reversed([int(t) for t in scheduler.timesteps]))
+    # where rounding gives a trailing grid one step too many, that is timestep -1
+    timesteps = tuple(reversed([int(t) for t in scheduler.timesteps if t >= 0]))
     if timesteps[-1] >= total:  # the offset of a leading grid that takes every timestep
         raise UserError(f"num_inference_steps: {num_inference_steps} leads past timestep {total - 1}; take fewer")
     alphas = tuple(float(scheduler.alphas_cumprod[t]) for t in timesteps)

@@ -42,6 +42,8 @@ class CaseMean(Metric):
 
     def case_values(self) -> Tensor:
         """What each case contributed, in the order of the updates: (N,) or (N, C)."""
+        if not len(self.values):
+            return torch.empty(0, len(self.columns)) if self.columns else torch.empty(0)
         return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:

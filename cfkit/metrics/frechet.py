@@ -65,4 +65,6 @@ class FrechetDistance(Metric):
 
     def compute(self) -> Tensor:
         """The distance, 0 or more; NaN with fewer than two of either."""
+        if not len(self.edits):
+            return torch.tensor(torch.nan, dtype=torch.float64)
         return frechet_distance(dim_zero_cat(self.edits), dim_zero_cat(self.real))

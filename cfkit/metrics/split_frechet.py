@@ -49,13 +49,22 @@ class SplitFrechetDistance(Metric):
 
     def compute(self) -> Tensor:
         """The distance, 0 or more; NaN with fewer than four films."""
+        if not len(self.edits):
+            return torch.tensor(torch.nan, dtype=torch.float64)
         edits, factuals = dim_zero_cat(self.edits), dim_zero_cat(self.factuals)
         # halves follow the films' own features, not the order in which they came
         key = torch.argsort(factuals.double().sum(dim=1), stable=True)
         edits, factuals = edits[key], factuals[key]
+        # a film that stands twice, with two seeds or in a bootstrap draw, has both in one half
+        new = torch.ones(len(factuals), dtype=torch.bool, device=factuals.device)
+        new[1:] = (factuals[1:] != factuals[:-1]).any(dim=1)
+        film = new.cumsum(0) - 1
+        count = int(new.sum())
         distances = []
         for k in range(self.splits):
-            order = torch.randperm(len(edits), generator=torch.Generator().manual_seed(k)).to(edits.device)
-            a, b = order[: len(order) // 2], order[len(order) // 2 :]
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(k)).to(edits.device)
+            second = torch.ones(count, dtype=torch.bool, device=edits.device)
+            second[order[: count // 2]] = False
+            a, b = (~second[film]).nonzero()[:, 0], second[film].nonzero()[:, 0]
             distances += [frechet_distance(edits[a], factuals[b]), frechet_distance(edits[b], factuals[a])]
         return torch.stack(distances).mean()

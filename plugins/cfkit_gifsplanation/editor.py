@@ -233,7 +233,7 @@ class GifsplanationEditor:
         stop = (
             (current < options.stop_probability)
             | (initial - current > options.stop_difference)
-            | (shifts.to(current.device) <= -options.stop_shift)
+            | (shifts <= -options.stop_shift).to(current.device)
             | (change > allowed)
         )
         return stop | (current > last) if options.stop_turning else stop
