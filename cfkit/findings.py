@@ -31,8 +31,8 @@ def canonical(name: str, known: tuple[str, ...] = FINDINGS) -> str:
     Raises:
         UserError: It is none of the known ones, with the nearest that is.
 
-    >>> canonical("pleural_effusion"), canonical("Effusion")
-    ('Pleural Effusion', 'Pleural Effusion')
+    >>> canonical("pleural_effusion"), canonical("Effusion"), canonical("pleural effusion", ("Effusion", "Edema"))
+    ('Pleural Effusion', 'Pleural Effusion', 'Effusion')
     """
     wanted = _plain(name)
     for finding in known:

@@ -122,6 +122,8 @@ def _check_refusals(case: _Case) -> None:
     refuses("images of three channels", lambda: case.edit(images=case.images.expand(-1, 3, -1, -1)))
     refuses("images outside [0, 1]", lambda: case.edit(images=case.images + 1.0))
     refuses("one intervention for two films", lambda: case.edit(interventions=case.interventions[:1]))
+    refuses("masks of another size", lambda: case.edit(masks=case.images[..., 1:]))
+    refuses("masks of NaN", lambda: case.edit(masks=case.images * torch.nan))
 
 
 def _fingerprint(bundle: Bundle) -> dict[str, tuple[float, bool, bool]]:

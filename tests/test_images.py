@@ -77,6 +77,28 @@ def test_every_kind_of_image_reads_alike(tmp_path, mode, name, tolerance):
     assert film.depth == (16 if mode in ("16", "12", "F") else 8)
 
 
+def test_a_negative_of_sixteen_bits_is_turned_over(tmp_path):
+    film = read_film(save(tmp_path, "16", "f.tif", tiffinfo={262: 0}))
+    assert np.abs(film.shown - (1.0 - RAMP)).max() < 0.001
+    factual = film.working(64)
+    write_png(tmp_path / "out.png", put_back(film, factual, factual))
+    assert np.abs(read_film(tmp_path / "out.png").shown - film.shown).max() < 0.001
+
+
+def test_a_dark_film_of_floats_stays_dark(tmp_path):
+    Image.fromarray((RAMP * 0.05).astype(np.float32)).save(tmp_path / "f.tif")
+    assert read_film(tmp_path / "f.tif").shown.max() == pytest.approx(0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("attribute", ["WindowCenter", "WindowWidth", "VOILUTSequence"])
+def test_an_empty_window_is_none(tmp_path, attribute):
+    dataset = pydicom.dcmread(dicom_film(tmp_path / "f.dcm", bits=16))
+    dataset.PixelData = np.round(RAMP * 4000).astype("<u2").tobytes()
+    setattr(dataset, attribute, None)
+    dataset.save_as(tmp_path / "f.dcm")
+    assert read_film(tmp_path / "f.dcm").shown.max() == 1.0
+
+
 @pytest.mark.parametrize("mode", ["L", "16", "12", "RGB"])
 def test_no_edit_gives_the_very_same_values(tmp_path, mode):
     film = read_film(save(tmp_path, mode))

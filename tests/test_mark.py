@@ -6,7 +6,7 @@ import pytest
 from cfkit.images import read_film
 from cfkit.mark import stamp
 
-from .test_images import dicom_film
+from .test_images import dicom_film, save
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -20,3 +20,8 @@ def test_the_mark_is_bright_on_dark_in_a_corner(tmp_path, inverted):
     shown = film.display(marked[changed])
     assert shown.max() == 1.0 and shown.min() == 0.0 and 0.2 < (shown == 1.0).mean() < 0.9
     assert np.array_equal(marked[: rows.min()], film.stored[: rows.min()])
+
+
+def test_a_film_of_twelve_bits_stays_one(tmp_path):
+    film = read_film(save(tmp_path, "12"))
+    assert stamp(film, film.stored).max() == 4095

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 FAULTS = """
 import resource, sys
@@ -30,3 +31,17 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_tensors_are_not_mapped_afresh():
     assert faults("keep") * 10 < faults("leave")
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the peak is the process's own")
+def test_the_peak_counts_from_where_it_is_reset():
+    from cfkit.memory import give_back_freed_memory, peak_memory, reset_peak_memory
+
+    device = torch.device("cpu")
+    reset_peak_memory(device)
+    before = peak_memory(device)
+    torch.ones(200, 1024, 256)
+    assert peak_memory(device) >= before + 190
+    give_back_freed_memory()
+    reset_peak_memory(device)
+    assert peak_memory(device) < before + 100

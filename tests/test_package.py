@@ -94,6 +94,20 @@ def test_two_methods_of_one_name(toy):
     assert "'one'" in found.problems[0]
 
 
+def test_no_package_takes_over_the_method_of_another(toy):
+    toy("toy_own", ["own"])
+    toy("toy_first", ["own", "other"])
+    found = load_plugins([point("aaa", "toy_first"), point("own", "toy_own")])
+    assert found.editors["own"].target == "toy_own:Toy" and "other" in found.editors
+    assert "method 'own' of" in found.problems[0]
+
+
+def test_a_bundle_is_loaded_by_name_by_path_or_given(tmp_path):
+    demo = cfkit.load_bundle("demo", device="cpu")
+    for bundle in (demo, demo.folder, str(demo.folder)):
+        assert cfkit.load_editor("ours", bundle=bundle, device="cpu").options == cfkit.load_editor("ours").options
+
+
 def test_plugins_can_be_left_out(toy, monkeypatch):
     toy("toy_one", ["one"])
     monkeypatch.setenv("CFKIT_DISABLE_PLUGINS", "a, other")

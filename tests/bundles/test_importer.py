@@ -1,6 +1,7 @@
 """A bundle of published files computes what the originals do, and tells what it lacks."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,20 @@ CHEXZERO = Path(__file__).parents[1] / "golden" / "chexzero_tiny"
 
 def relative(a, b):
     return float((a - b).abs().max() / b.abs().max())
+
+
+LABELS = "model.diffusion_model.label_emb.weight"
+
+
+def text_checkpoint():
+    block = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.norm1.weight"
+    return with_weight(block)
+
+
+def with_weight(name):
+    """The unconditional U-Net's checkpoint with one weight too many."""
+    checkpoint = unet_checkpoint()
+    return {**checkpoint, "state_dict": {**checkpoint["state_dict"], name: torch.ones(1)}}
 
 
 def chexzero_checkpoint():
@@ -89,6 +104,10 @@ def test_radedit_is_served(bundle):
     ("part", "write", "message"),
     [
         ("unet", lambda p: torch.save(autoencoder_checkpoint(), p), "not a latent-diffusion U-Net"),
+        ("unet", lambda p: torch.save(text_checkpoint(), p), "--text-to-image takes it"),
+        ("unet", lambda p: torch.save(with_weight(LABELS), p), "label_emb.+ has no place"),
+        ("unet", lambda p: torch.save({"state_dict": torch.ones(1)}, p), "no weights by name"),
+        ("unet", lambda p: torch.save({1: torch.ones(1)}, p), "no weights by name"),
         ("autoencoder", lambda p: torch.save(unet_checkpoint(), p), "not a latent-diffusion autoencoder"),
         ("clip", lambda p: torch.save(unet_checkpoint(), p), "not a CLIP with a vision transformer"),
         ("segmenter", lambda p: torch.save({"a": torch.ones(1)}, p), "not a PSPNet of 14 structures"),
@@ -105,6 +124,23 @@ def test_a_file_of_something_else_is_named_and_nothing_is_written(tmp_path, part
         import_cheff(Sources(**{part: path}), tmp_path / "out", report=lambda line: None)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_heads_that_do_not_divide_the_attention_are_named(tmp_path):
+    torch.save(unet_checkpoint(), tmp_path / "u.pt")
+    with pytest.raises(UserError, match="--head-channels 48"):
+        import_cheff(Sources(unet=tmp_path / "u.pt", head_channels=48), tmp_path / "out", report=lambda line: None)
+
+
+def test_what_is_not_what_it_was_is_refused(bundle, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle.folder, copy)
+    vocabulary = copy / "radedit" / "text_encoder" / "vocab.txt"
+    vocabulary.write_text(vocabulary.read_text() + "more\n")
+    with pytest.raises(UserError, match="radedit: differs from the sha256"):
+        assert cfkit.load_bundle(copy, device="cpu").radedit
+    shutil.rmtree(copy / "radedit")
+    assert cfkit.load_bundle(copy, device="cpu").missing() == ["radedit (radedit)"]
 
 
 def test_kinds_and_folders_that_will_not_do(tmp_path):

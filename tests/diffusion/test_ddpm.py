@@ -27,6 +27,12 @@ def test_a_grid_is_the_schedulers_own(steps):
     assert grid.timesteps[-1] == 999 and grid.alphas_prev[0] == 1.0
 
 
+def test_every_number_of_steps_has_a_grid_of_its_length():
+    for steps in range(1, 1001):
+        grid = scheduler_grid(scheduler(), steps)
+        assert len(grid) == steps and grid.timesteps[0] >= 0, steps
+
+
 def test_a_grid_out_of_range_is_refused():
     with pytest.raises(UserError, match="between 1 and 1000"):
         scheduler_grid(scheduler(), 1001)

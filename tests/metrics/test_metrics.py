@@ -12,7 +12,10 @@ from sklearn.metrics import accuracy_score
 
 from cfkit.bench.columns import COLUMNS
 from cfkit.metrics import SPECS
+from cfkit.metrics.frechet import FrechetDistance
+from cfkit.metrics.split_frechet import SplitFrechetDistance
 from cfkit.metrics.transition import insertion_curve
+from cfkit.metrics.validity import FlipRate
 from cfkit.specs import import_target
 
 N, K, D, F = 12, 3, 5, 4
@@ -314,3 +317,16 @@ def test_two_processes_agree_with_one(columns, tmp_path):
     for spec in SPECS:
         alone = feed(import_target(spec.target)(), columns)
         assert torch.allclose(together[spec.name], alone, rtol=1e-5, atol=1e-6), spec.name
+
+
+def test_a_film_with_two_seeds_has_both_edits_in_one_half():
+    features = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    once, twice = SplitFrechetDistance(), SplitFrechetDistance()
+    once.update(features, features)
+    twice.update(features.repeat(2, 1), features.repeat(2, 1))
+    assert float(twice.compute()) == pytest.approx(float(once.compute()), rel=0.05)
+
+
+@pytest.mark.parametrize("metric", [FrechetDistance(), SplitFrechetDistance(), FlipRate()])
+def test_without_a_case_a_metric_is_nan(metric):
+    assert metric.compute().isnan()
