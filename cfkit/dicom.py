@@ -131,7 +131,6 @@ def write_dicom(path: Path, film: Film, pixels: np.ndarray, *, description: str,
     out.ImageType = ["DERIVED", "SECONDARY", *kept]
     out.SeriesDescription = "SYNTHETIC counterfactual (cfkit)"
     out.DerivationDescription = description[:1024]
-    out.BurnedInAnnotation = out.get("BurnedInAnnotation", "NO")
     source = str(film.dataset.get("SOPInstanceUID", ""))
     if source and keep_identity:
         reference = Dataset()
@@ -163,5 +162,5 @@ def _copy(dataset: Any, keep_identity: bool) -> Any:
         setattr(out, keyword, "")
     out.StudyInstanceUID = generate_uid()
     out.PatientIdentityRemoved = "YES"
-    out.DeidentificationMethod = "cfkit: only attributes of the pixels were kept"
+    out.DeidentificationMethod = "cfkit: only attributes of the pixels were kept; the pixels were not searched"
     return out

@@ -58,6 +58,12 @@ class Run:
     mark: bool = False
 
 
+def results_of(out: Path, stem: str, film: Film) -> list[Path]:
+    """The files that an edit of a film writes: the film, its panel, the way there and, last, the record."""
+    first = "dcm" if film.dataset is not None else "png"
+    return [out / f"{stem}.{kind}" for kind in (first, "panel.png", "gif", "json")]
+
+
 def edit_batch(common: Run, jobs: list[Job], advance: Callable[[float], None]) -> list[dict[str, Any]]:
     """Edits films together and writes what belongs to each.
 
@@ -121,21 +127,19 @@ def edit_batch(common: Run, jobs: list[Job], advance: Callable[[float], None]) -
 
 def _write(common: Run, job: Job, edit: Edit, k: int, record: dict[str, Any]) -> None:
     """Writes what belongs to film k of an edit."""
-    out = common.out
     edited = edit.images[k].cpu()
     mask, heatmap = (None if m is None else m[k, 0].cpu().numpy() for m in (edit.mask, edit.heatmap))
     pixels = put_back(job.film, job.factual, edited)
     if common.mark:
         pixels = stamp(job.film, pixels)
     verb = "with" if record["task"] == "synthesis" else "without"
+    target, panel_path, way, record_path = results_of(common.out, job.stem, job.film)
     if job.film.dataset is not None:
         from .dicom import write_dicom
 
-        target = out / f"{job.stem}.dcm"
         description = f"{verb} {record['finding']}. {NOTICE}"
         write_dicom(target, job.film, pixels, description=description, keep_identity=common.keep_identity)
     else:
-        target = out / f"{job.stem}.png"
         write_png(target, pixels, text={"Description": NOTICE, "Software": f"cfkit {__version__}"})
     record["output"] = str(target)
     finding = record["finding"]
@@ -152,8 +156,8 @@ def _write(common: Run, job: Job, edit: Edit, k: int, record: dict[str, Any]) ->
         lines=[";  ".join(lines)],
         heatmap=heatmap,
     )
-    write_png(out / f"{job.stem}.panel.png", panel, text={"Description": NOTICE})
+    write_png(panel_path, panel, text={"Description": NOTICE})
     if edit.frames is not None and edit.frames.shape[1] > 1:
-        write_gif(out / f"{job.stem}.gif", edit.frames[k, :, 0].cpu().numpy())
+        write_gif(way, edit.frames[k, :, 0].cpu().numpy())
     text = json.dumps(record, indent=2) + "\n"
-    write_beside(out / f"{job.stem}.json", lambda part: part.write_text(text))  # last: it says that the rest is there
+    write_beside(record_path, lambda part: part.write_text(text))  # last: it says that the rest is there

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sqlite3
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..data.sample import Dataset, at_size
 from ..errors import UserError
 from ..files import remove_leftovers, write_beside
 from ..options import as_dict
+from ..outcome import describe_error
 from ..specs import import_target
 from .columns import choose_metrics
 from .display import show_rates
@@ -30,7 +31,7 @@ from .plan import Plan, make_plan
 from .ray_engine import Cluster, ray_engine
 from .report import write_results
 from .run import run_plan
-from .salvage import open_store
+from .salvage import open_store, told_plainly
 from .store import Store, lock
 from .suite import Suite, parse_methods, suite_data, suite_from
 from .table import print_tables
@@ -58,16 +59,20 @@ def start_bench(
         print_plan(plan, dataset, bundle)
         return 0
     folder = Path(out)
-    if (folder / "plan.json").exists():
-        raise UserError(f"-o {out}: holds a run; go on with `cfkit bench --resume {out}` or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
+    with lock(folder):
+        if (folder / "plan.json").exists():
+            raise UserError(f"-o {out}: holds a run; go on with `cfkit bench --resume {out}` or choose another folder")
         text = json.dumps(describe_plan(plan, bundle), indent=1) + "\n"
         write_beside(folder / "films.csv", lambda part: part.write_text(list_films(plan, dataset)))
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
-    except OSError as error:
-        raise UserError(f"-o {out}: cannot be written ({error.strerror}); choose another folder") from None
-    return finish(plan, dataset, bundle, folder, device, cluster)
+        results, page = finish(plan, dataset, bundle, folder, device, cluster)
+    show_results(results)
+    print(page)
+    return len(results["failures"])
 
 
 def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> int:
@@ -79,35 +84,30 @@ def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> in
     plan = make_plan(suite, dataset, bundle)
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
-    return finish(plan, dataset, bundle, folder, device, cluster)
+    with lock(folder):
+        results, page = finish(plan, dataset, bundle, folder, device, cluster)
+    show_results(results)
+    print(page)
+    return len(results["failures"])
 
 
 def finish(
     plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path, device: str, cluster: Cluster | None = None
-) -> int:
-    """Runs what is left, then scores all of it."""
-    with lock(folder):
-        remove_leftovers(folder / "images")
+) -> tuple[dict[str, Any], Path]:
+    """Runs what is left, then scores all of it; returns the results and where their page is."""
+    remove_leftovers(folder / "images")
+    with told_plainly(folder, f"make room, then `cfkit bench --resume {folder}`"):
         store, saved = open_store(folder)
         if saved:
             print(f"cfkit: {saved}", file=sys.stderr)
-        try:
+        with closing(store):
             store.write_plan(plan.cases)
             totals = {label: sum(case.method == label for case in plan.cases) for label in plan.specs}
             engine = ray_engine(plan, bundle.hash, device, cluster) if cluster else None
             with show_rates(totals) as advance:
                 run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
             results = write_results(store, folder)
-            page = write_page(store, folder, results)
-        except sqlite3.Error as error:
-            raise UserError(
-                f"{folder}: the store cannot be written ({error}); make room, then `cfkit bench --resume {folder}`"
-            ) from None
-        finally:
-            store.close()
-    show_results(results)
-    print(page)
-    return len(results["failures"])
+            return results, write_page(store, folder, results)
 
 
 def report_run(folder: Path, *, page: bool) -> None:
@@ -117,12 +117,9 @@ def report_run(folder: Path, *, page: bool) -> None:
         UserError: The folder holds no run.
     """
     read_run(folder)
-    store = Store(folder)
-    try:
+    with told_plainly(folder), closing(Store(folder)) as store:
         results = write_results(store, folder)
         written = write_page(store, folder, results) if page else folder / "results.json"
-    finally:
-        store.close()
     show_results(results)
     print(written)
 
@@ -214,7 +211,10 @@ def print_plan(plan: Plan, dataset: Dataset, bundle: Bundle) -> None:
         first = cases[0]
         film = at_size(dataset[plan.films[first.film]].image, bundle.image_size).unsqueeze(0)
         begun = time.perf_counter()
-        import_target(spec.target)(bundle, options).edit(film.to(bundle.device), [first.intervention])
+        try:
+            import_target(spec.target)(bundle, options).edit(film.to(bundle.device), [first.intervention])
+        except Exception as error:  # a stranger's method may raise anything
+            raise UserError(f"--methods {label}: {describe_error(error, spec)}") from None
         seconds = time.perf_counter() - begun
         total += seconds * len(cases)
         console.print(f"{label}: {len(cases)} cases, {seconds:.1f} s for one film", highlight=False, markup=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from ..errors import UserError
 from .bootstrap import interval
 from .columns import choose_metrics
 from .report import arrow, plain_number
-from .scores import MEAN, Score, score_run
+from .salvage import told_plainly
+from .scores import Score, on_common_tasks, score_run
 from .store import Store
 
 
 def compare_runs(a: Path, b: Path, *, as_json: bool) -> None:
-    """Prints the difference of every metric, for each method that both runs have, mean over tasks.
+    """Prints the difference of every metric, for each method that both runs have, mean over the tasks of both.
 
     Where both runs edited the same films, the difference is paired by patient; else its interval is that of
     independent patients.
@@ -35,9 +38,9 @@ def compare_runs(a: Path, b: Path, *, as_json: bool) -> None:
         told = read_run(folder)
         store = Store(folder)
         stores.append(told)
-        films.append({(c.film, c.intervention.finding, c.intervention.present) for c in store.plan()})
-        scores.append([s for s in score_run(store, choose_metrics(told["suite"]["metrics"])) if s.task == MEAN])
-        store.close()
+        with closing(store), told_plainly(folder):
+            films.append({(c.film, c.intervention.finding, c.intervention.present) for c in store.plan()})
+            scores.append(score_run(store, choose_metrics(told["suite"]["metrics"])))
     common = [label for label in stores[0]["methods"] if label in stores[1]["methods"]]
     if not common:
         raise UserError(f"{a} and {b} have no method in common; compare runs that share a label")
@@ -45,9 +48,8 @@ def compare_runs(a: Path, b: Path, *, as_json: bool) -> None:
     rows = [
         row
         for label in common
-        for first in scores[0]
-        if first.method == label and not first.column
-        for row in [_difference(first, scores[1], paired=paired)]
+        for metric in dict.fromkeys(s.metric for s in scores[0])
+        for row in [_difference(*(_of(each, label, metric) for each in scores), paired=paired)]
         if row
     ]
     if as_json:
@@ -66,12 +68,16 @@ def compare_runs(a: Path, b: Path, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _difference(first: Score, others: list[Score], *, paired: bool) -> dict[str, Any] | None:
-    """B less A of one metric; None where B lacks it or either is no number."""
-    found = [s for s in others if (s.metric, s.column, s.method) == (first.metric, first.column, first.method)]
-    if not found or np.isnan(first.value) or np.isnan(found[0].value):
+def _of(scores: Sequence[Score], label: str, metric: str) -> list[Score]:
+    return [s for s in scores if (s.method, s.metric, s.column) == (label, metric, "")]
+
+
+def _difference(a: Sequence[Score], b: Sequence[Score], *, paired: bool) -> dict[str, Any] | None:
+    """B less A of one metric on the tasks of both; None where there is none."""
+    means = on_common_tasks(a, b)
+    if means is None:
         return None
-    second = found[0]
+    first, second = means
     n = min(len(first.draws), len(second.draws))
     draws = first.draws[:n] if paired else np.random.default_rng(1).permutation(first.draws)[:n]
     low, high = interval(second.draws[:n] - draws)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,21 +77,26 @@ def _group(case: Case) -> tuple[Any, ...]:
 def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
     """Every case of a suite.
 
-    Films of a task are those in which the finding is the other way round; for a synthesis, those in
-    which no finding is known to be present come first. Of each patient one film is taken, in the order
-    of the names, so that the choice is the same everywhere.
+    Films of a task are those in which the finding is the other way round. Of each patient one is taken, the first
+    by name; for a synthesis, one in which no finding is known to be present where there is one. Patients come in
+    the order of those films' names, so that the choice is the same everywhere.
 
     Raises:
-        UserError: An unknown method, option or task, a label that stands twice, or no film for any task.
+        UserError: An unknown method, option or task, a label or a film's name that stands twice, or no film for
+            any task.
     """
     if not suite.methods:
         raise UserError("the suite names no method; give --methods")
     (classifier,) = bundle.require("classifier")
     index = {entry.name: k for k, entry in enumerate(dataset.entries())}
+    counts = Counter(entry.name for entry in dataset.entries())
     entries = sorted(dataset.entries(), key=lambda entry: entry.name)
     tasks = task_list(suite, tuple(classifier.findings))
     chosen = {task: _choose(entries, task, suite.limit) for task in tasks}
     names = {entry.name for group in chosen.values() for entry in group}
+    for name in sorted(names):
+        if counts[name] > 1:
+            raise UserError(f"--data {suite.data}: {counts[name]} films are called '{name}'; give each its own name")
     hashes = {name: _hash_film(dataset[index[name]].image) for name in sorted(names)}
     audited = suite.load_audited(bundle.device)
     specs: dict[str, tuple[EditorSpec, Any]] = {}
@@ -111,7 +117,7 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
         if audited is not None:
             decides["audited"] = [audited.hash, *audited.findings]
         for task, group in chosen.items():
-            for seed in suite.seeds:
+            for seed in dict.fromkeys(suite.seeds):
                 cases += _cases(
                     decides, task, [(entry.name, hashes[entry.name]) for entry in group], seed, suite.axioms
                 )
@@ -127,7 +133,7 @@ def _cases(
     """A task's edits; then the first `axioms` of them taken back, and those films asked to be what they are."""
 
     def case(film: tuple[str, str], kind: str, intervention: Intervention, source: str = "") -> Case:
-        told = {"film": film[1], "finding": intervention.finding, "present": intervention.present}
+        told = {"name": film[0], "film": film[1], "finding": intervention.finding, "present": intervention.present}
         text = json.dumps({**decides, **told, "seed": seed, "kind": kind}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
         return Case(key, decides["label"], kind, film[0], intervention, seed, source)

@@ -83,13 +83,15 @@ def ray_engine(plan: Plan, bundle_hash: str, device: str, cluster: Cluster) -> E
         except (OSError, RuntimeError, ValueError) as error:
             text = one_line(error, most=200)
             raise UserError(f"--address {cluster.address}: no Ray cluster answers there ({text})") from None
-    room = ray.cluster_resources()
-    fitting = int(room.get("CPU", 0) / cluster.cpus)
-    if cluster.gpus:
-        fitting = min(fitting, int(room.get("GPU", 0) / cluster.gpus))
+    asked_for = {"CPU": cluster.cpus, **({"GPU": cluster.gpus} if cluster.gpus else {})}
+    fitting = sum(  # a worker lies on one node
+        min(int(node["Resources"].get(kind, 0) / share) for kind, share in asked_for.items())
+        for node in ray.nodes()
+        if node["Alive"]
+    )
     if fitting < 1:
         asked = f"{cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
-        raise UserError(f"--engine ray: the cluster has no room for a worker of {asked}; see --gpus and --cpus")
+        raise UserError(f"--engine ray: no node has room for a worker of {asked}; see --gpus and --cpus")
     suite = replace(plan.suite, bundle=_everywhere(plan.suite.bundle), classifier=_everywhere(plan.suite.classifier))
     remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus)(RemoteWorker)
 
@@ -166,7 +168,10 @@ class _Pool:
             worker, work, tries = self.busy.pop(ended)
             try:
                 done = self.ray.get(ended)
-            except self.ray.exceptions.RayActorError as error:
+            except self.ray.exceptions.RayTaskError:
+                raise  # the code failed, not the worker
+            except self.ray.exceptions.RayError as error:  # it died, or what it returned was lost with its node
+                self.ray.kill(worker)
                 self.add()
                 if tries < TRIES:
                     print(f"cfkit: a worker died ({type(error).__name__}); its batch goes to another", file=sys.stderr)

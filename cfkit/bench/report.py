@@ -92,8 +92,8 @@ def _plain(score: Score) -> dict[str, Any]:
 
 
 def plain_number(value: float) -> float | None:
-    """Six significant digits: what differs beyond them is the order of additions. None for NaN."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
+    """Six significant digits: what differs beyond them is the order of additions. None for NaN and infinity."""
+    return None if not math.isfinite(value) else float(f"{value:.6g}")
 
 
 def find(scores: Sequence[Mapping[str, Any]], metric: str, method: str, task: str = MEAN) -> Mapping[str, Any] | None:

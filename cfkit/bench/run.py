@@ -75,7 +75,6 @@ class Worker:
         return Done([row for part in parts for row in part.rows], images)
 
     def _edit(self, work: Work) -> Done:
-        begun = time.perf_counter()
         label = work.cases[0].method
         spec, options = self.specs[label]
         if label not in self._editors:
@@ -84,6 +83,7 @@ class Worker:
             give_back_freed_memory()  # the last method's is no part of this one's peak
             self._last = label
         reset_peak_memory(self.bundle.device)
+        begun = time.perf_counter()
         images = work.images.to(self.bundle.device)
         interventions = [case.intervention for case in work.cases]
         generators = [torch.Generator().manual_seed(case.seed) for case in work.cases]
@@ -130,7 +130,8 @@ def run_plan(
     """Runs every case that has no row yet, or whose row says that it failed.
 
     Batches are those of the plan and a batch's rows are stored at once, so that a run that was stopped and
-    resumed edits the same films together as one that was not, and gives the same pixels.
+    resumed edits the same films together as one that was not, and gives the same pixels. What has a good row
+    keeps it, whatever becomes of its batch when another of it is tried again.
 
     Args:
         engine: What edits the batches; None does so here, one after another.
@@ -148,9 +149,10 @@ def run_plan(
             for batch in plan.batches()
             if batch[0].kind in kinds and any(case.key not in finished for case in batch)
         ]
-        for done in engine(_works(waiting, store, advance)):
-            store.add_cases(done.rows, done.images)
-            advance(done.rows[0].method, len(done.rows), sum(row.seconds for row in done.rows))
+        for done in engine(_works(waiting, store, advance)) if waiting else ():
+            rows = [row for row in done.rows if row.key not in finished]
+            store.add_cases(rows, {row.key: done.images[row.key] for row in rows if row.key in done.images})
+            advance(done.rows[0].method, len(rows), sum(row.seconds for row in rows))
 
 
 def _works(
@@ -173,15 +175,15 @@ def _works(
 def add_films(plan: Plan, dataset: Dataset, store: Store, bundle: Bundle) -> None:
     """Stores the plan's films with what models say of them.
 
-    Where a metric asks for a reference, as the Fréchet distance does, so are the data set's other films, at
-    most `REFERENCES`, without their pixels.
+    Where a metric asks for a reference, as the Fréchet distance does, so are the first `REFERENCES` other films
+    of the data set's index, without their pixels.
     """
     audited = plan.suite.load_audited(bundle.device)
-    there = store.films()
-    absent = [(k, entry.name in plan.films) for k, entry in enumerate(dataset.entries()) if entry.name not in there]
-    wanted = [k for k, planned in absent if planned]
+    names, there = [entry.name for entry in dataset.entries()], store.films()
+    wanted = list(plan.films.values())
     if "reference" in asked_columns(choose_metrics(plan.suite.metrics)):
-        wanted += [k for k, planned in absent if not planned][: max(REFERENCES - len(there), 0)]
+        wanted += [k for k, name in enumerate(names) if name not in plan.films][:REFERENCES]
+    wanted = [k for k in wanted if names[k] not in there]
     for first in range(0, len(wanted), FILMS_AT_ONCE):
         samples = [dataset[k] for k in wanted[first : first + FILMS_AT_ONCE]]
         size = bundle.image_size

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from ..errors import UserError
 from .store import SCHEMA, Store, unseal
 
 TABLES = ("plan", "films", "cases")  # the cases last: they are counted
@@ -39,6 +40,21 @@ def open_store(folder: Path) -> tuple[Store, str]:
     os.replace(fresh, path)
     said = f"{path}: was damaged and is kept as {damaged.name}; {saved} cases are saved, others run again"
     return Store(folder), said
+
+
+@contextmanager
+def told_plainly(folder: Path, way_out: str = "") -> Iterator[None]:
+    """What SQLite says of a store that it can neither read nor write, in one line with the way out.
+
+    Raises:
+        UserError: It says so.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        path = folder / "cases.sqlite"
+        out = way_out or f"`cfkit bench --resume {folder}` saves what it holds"
+        raise UserError(f"{path}: cannot be read or written ({error}); {out}") from None
 
 
 def _is_sound(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of `method` less that of `other`, on the patients of both."""
+    """A metric of `method` less that of `other`: the mean over the tasks of both, on the same draws of patients."""
 
     metric: str
     column: str
@@ -90,6 +91,8 @@ def score_run(store: Store, metrics: Sequence[MetricSpec], *, problems: list[str
                 tallies = [t for t in tallies if _guard(t.spec, problems, partial(t.take, group))]
             for tally in tallies:
                 _guard(tally.spec, problems, lambda t=tally: own.extend(t.scores(label, task, whose, weights)))  # type: ignore[misc] # noqa: B023
+            if not group.rows:
+                problems.append(f"{label}: no case of {task.finding} {task.task} succeeded; its means are without it")
         scores += own + mean_scores(own)
     return scores
 
@@ -247,12 +250,24 @@ def mean_scores(scores: Sequence[Score]) -> list[Score]:
 
 
 def compare(scores: Sequence[Score]) -> list[Comparison]:
-    """Every pair of methods on the mean over tasks, paired by patient."""
-    means = [score for score in scores if score.task == MEAN]
+    """Every pair of methods on the tasks of both, paired by patient."""
+    by_method: dict[tuple[str, str], dict[str, list[Score]]] = {}
+    for score in scores:
+        by_method.setdefault((score.metric, score.column), {}).setdefault(score.method, []).append(score)
     out = []
-    for k, a in enumerate(means):
-        for b in means[k + 1 :]:
-            if (a.metric, a.column) == (b.metric, b.column) and a.method != b.method:
-                low, high = interval(a.draws - b.draws)
-                out.append(Comparison(a.metric, a.column, a.method, b.method, a.value - b.value, low, high))
+    for (metric, column), methods in by_method.items():
+        for a, b in combinations(methods, 2):
+            if means := on_common_tasks(methods[a], methods[b]):
+                low, high = interval(means[0].draws - means[1].draws)
+                difference = means[0].value - means[1].value
+                out.append(Comparison(metric, column, a, b, difference, low, high))
     return out
+
+
+def on_common_tasks(a: Sequence[Score], b: Sequence[Score]) -> tuple[Score, Score] | None:
+    """Two methods' means of one metric over the tasks on which both have a value; None without such a task."""
+    tasks = set.intersection(*({s.task for s in each if s.task != MEAN and not np.isnan(s.value)} for each in (a, b)))
+    if not tasks:
+        return None
+    first, second = (mean_scores([s for s in each if s.task in tasks])[0] for each in (a, b))
+    return first, second

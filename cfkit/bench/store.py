@@ -151,7 +151,13 @@ class Store:
         write_beside(self.image_path(name), lambda part: part.write_bytes(png))
 
     def image_path(self, name: str) -> Path:
-        """Where an image lies: a case's by its key, a factual by its film's name."""
+        """Where an image lies: a case's by its key, a factual by its film's name.
+
+        Raises:
+            UserError: The name would lead elsewhere.
+        """
+        if "/" in name or "\0" in name:
+            raise UserError(f"film '{name}': a name with '/' cannot be kept in a run; rename it in the data set")
         return self.folder / "images" / f"{name}.png"
 
     def read_image(self, name: str) -> Tensor:
@@ -255,9 +261,12 @@ def lock(folder: Path) -> IO[str]:
     """Takes the folder for this process until the file that is returned is closed or the process ends.
 
     Raises:
-        UserError: Another process has it.
+        UserError: Another process has it, or it cannot be written.
     """
-    stream = (folder / ".lock").open("w")
+    try:
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); check its permissions") from None
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -165,9 +165,13 @@ def suite_from(table: Mapping[str, Any]) -> Suite:
         else:
             values[key] = tuple(value) if isinstance(value, list) else value
     suite = Suite(**values)
-    for key in ("limit", "batch_size"):
-        if getattr(suite, key) < 1:
-            raise UserError(f"{key}: at least 1")
+    for key, least in (("limit", 1), ("batch_size", 1), ("axioms", 0)):
+        if getattr(suite, key) < least:
+            raise UserError(f"{key}: at least {least}")
+    for key, kind in (("tasks", str), ("metrics", str), ("findings", str), ("seeds", int)):
+        for each in getattr(suite, key):
+            if not isinstance(each, kind) or isinstance(each, bool):
+                raise UserError(f"{key}: a list of {kind.__name__} wanted, {each!r} in it")
     return suite
 
 
@@ -176,7 +180,11 @@ def _method_from(table: dict[str, Any]) -> Method:
     name = rest.pop("name", None)
     if not isinstance(name, str):
         raise UserError("methods: each needs a name")
-    return Method(str(rest.pop("label", name)), name, dict(rest.pop("options", rest)))
+    label = str(rest.pop("label", name))
+    options = rest.pop("options", rest)
+    if not isinstance(options, dict):
+        raise UserError(f"methods: {label}: a table of options wanted, {options!r} given")
+    return Method(label, name, dict(options))
 
 
 def suite_data(suite: Suite) -> dict[str, Any]:

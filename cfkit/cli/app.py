@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import tempfile
 from importlib import import_module
@@ -44,6 +45,7 @@ def command(host: str, port: int, token: str, bundle: str, device: str, max_mb: 
             token = secrets.token_urlsafe(16)
         click.echo(f"cfkit: http://{host}:{port}" + (f", user cfkit, password {token}" if token else ""))
         click.echo("cfkit: Ctrl+C closes it")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends it otherwise leaves no film behind either
         page_module.launch(page_module.build_page(desk), host, port, token=token, megabytes=max_mb)
 
 

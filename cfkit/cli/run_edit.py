@@ -12,7 +12,7 @@ from typing import Any
 
 from ..anatomy import parse_structures
 from ..bundles.bundle import load_bundle
-from ..editing import Job, Run, edit_batch
+from ..editing import Job, Run, edit_batch, results_of
 from ..editor import Editor
 from ..errors import UserError, is_out_of_memory
 from ..files import remove_leftovers
@@ -114,13 +114,14 @@ def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) ->
     Two of one name get their folders' names too, so that none is lost.
     """
     taken: set[str] = set()
+    originals = {Path(source).resolve() for source in sources}
     for place, source in enumerate(sources):
         try:
             film = read_film(source, any_shape=any_shape)
             stem = _stem(film.path, taken)
-            target = out / f"{stem}{'.dcm' if film.dataset is not None else '.png'}"
-            if target.resolve() == film.path.resolve():
-                raise UserError(f"{source}: -o {out} would overwrite the original; choose another folder")
+            for target in results_of(out, stem, film):
+                if target.resolve() in originals:
+                    raise UserError(f"{source}: would overwrite the original {target}; choose another folder with -o")
         except UserError as error:
             _complain(str(error))
             continue

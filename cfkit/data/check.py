@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..findings import FINDINGS
-from .films import find_faults
+from .films import FilmFolder, Record, find_faults
 from .layouts import open_films
+from .virtual.read import VirtualFolder, is_virtual
 
 SHOWN = 3  # of what is wrong, by name
 
@@ -22,7 +23,7 @@ def check_folder(folder: Path, *, uncertain: str, report: Callable[[str], None])
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    data = open_films(folder, uncertain=uncertain)
+    data = virtual_films(folder) if is_virtual(folder) else open_films(folder, uncertain=uncertain)
     records = data.records
     patients = len({record.patient for record in records})
     report(f"{folder}: {data.layout}, {len(records)} frontal films of {patients} patients")
@@ -48,6 +49,13 @@ def check_folder(folder: Path, *, uncertain: str, report: Callable[[str], None])
     for what, names in told.items():
         report(f"{what}: {_some(names)}")
     return any(told.values())
+
+
+def virtual_films(folder: Path) -> FilmFolder:
+    """A folder of `cfkit data virtual` as films with an index."""
+    virtual = VirtualFolder(folder)
+    pairs = zip(virtual.entries(), virtual.rows, strict=True)
+    return FilmFolder(folder, "virtual patients", [Record(**vars(entry), file=row["file"]) for entry, row in pairs])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
+import hmac
+import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import platformdirs
+
 from ..errors import UserError
+from ..files import write_beside
 from ..findings import FINDINGS, canonical
 from .films import FilmFolder, Record
 
@@ -74,15 +79,22 @@ def _listed(labels: Sequence[str]) -> dict[str, bool]:
 
 
 def find_canonical(label: str) -> str | None:
-    """The finding that a label stands for, None for others; "laminar atelectasis" is an atelectasis.
+    """The finding that a label stands for, None for others. Atelectases and effusions of every kind are among them.
 
-    >>> find_canonical("Effusion"), find_canonical("laminar atelectasis"), find_canonical("hernia")
-    ('Pleural Effusion', 'Atelectasis', None)
+    >>> find_canonical("Effusion"), find_canonical("atelectasis basal"), find_canonical("loculated pleural effusion")
+    ('Pleural Effusion', 'Atelectasis', 'Pleural Effusion')
+    >>> find_canonical("hernia"), find_canonical("pericardial effusion")
+    (None, None)
     """
     try:
         return canonical(label)
     except UserError:
-        return "Atelectasis" if label.lower().endswith("atelectasis") else None
+        words = set(label.lower().split())
+    if "no" in words:
+        return None
+    if "hydropneumothorax" in words or ("effusion" in words and words & {"pleural", "fissural"}):
+        return "Pleural Effusion"
+    return "Atelectasis" if "atelectasis" in words else None
 
 
 def read_chexpert(folder: Path, uncertain: str) -> Read:
@@ -120,10 +132,9 @@ def read_nih(folder: Path, uncertain: str) -> Read:
         if k == 0:
             _want(row, table, "Image Index", "Finding Labels", "Patient ID")
         file = row["Image Index"]
-        place = places.get(file, folder / "images" / file)
         split = ("test" if file in tested else "train_val") if tested else ""
         findings, view = _listed(row["Finding Labels"].split("|")), row.get("View Position", "")
-        relative = place.relative_to(folder).as_posix()
+        relative = places[file].relative_to(folder).as_posix() if file in places else f"images/{file}"
         records.append(Record(Path(file).stem, row["Patient ID"], findings, view, split=split, file=relative))
     return records, 0
 
@@ -134,19 +145,22 @@ def read_mimic(folder: Path, uncertain: str) -> Read:
     def table(kind: str) -> Path:
         return next(iter(sorted(folder.glob(f"mimic-cxr-*-{kind}.csv*"))), folder / f"mimic-cxr-2.0.0-{kind}.csv.gz")
 
-    labels = {row["study_id"]: _graded(row, uncertain) for row in read_table(table("chexpert"))}
-    splits = {row["dicom_id"]: row["split"] for row in read_table(table("split"))}
+    def rows(kind: str, *columns: str) -> Iterator[dict[str, str]]:
+        for row in read_table(table(kind)):
+            _want(row, table(kind), *columns)
+            yield row
+
+    labels = {row["study_id"]: _graded(row, uncertain) for row in rows("chexpert", "study_id")}
+    splits = {row["dicom_id"]: row["split"] for row in rows("split", "dicom_id", "split")}
     records, lateral = [], 0
-    for k, row in enumerate(read_table(table("metadata"))):
-        if k == 0:
-            _want(row, table("metadata"), "dicom_id", "subject_id", "study_id", "ViewPosition")
+    for row in rows("metadata", "dicom_id", "subject_id", "study_id", "ViewPosition"):
         view, name, patient, study = (row[c] for c in ("ViewPosition", "dicom_id", "subject_id", "study_id"))
         if view not in ("PA", "AP"):
             lateral += 1
             continue
         file = f"files/p{patient[:2]}/p{patient}/s{study}/{name}.jpg"
         findings, split = labels.get(study, {}), splits.get(name, "")
-        records.append(Record(name, patient, findings, view, split=split, file=file))
+        records.append(Record(name.replace("/", "_"), patient, findings, view, split=split, file=file))
     return records, lateral
 
 
@@ -204,7 +218,8 @@ def read_vindr(folder: Path, uncertain: str) -> Read:
         for name, said in votes.items():
             findings = {finding: 2 * sum(marks) > len(marks) for finding, marks in said.items()}
             suffix = "dicom" if (folder / split / f"{name}.dicom").is_file() else "dcm"
-            records.append(Record(name, name, findings, "PA", split=split, file=f"{split}/{name}.{suffix}"))
+            plain = name.replace("/", "_")
+            records.append(Record(plain, plain, findings, "PA", split=split, file=f"{split}/{name}.{suffix}"))
     return records, 0
 
 
@@ -227,7 +242,7 @@ def read_plain(folder: Path, uncertain: str) -> Read:
             continue
         file = row[named["file"]]
         name = file.replace("/", "_").rsplit(".", 1)[0]
-        patient = row[named["patient"]] if named["patient"] else name
+        patient = (row[named["patient"]] if named["patient"] else "") or name
         told = {found: value for column, value in row.items() if (found := find_canonical(column))}
         told |= {"No Finding": row.get("No Finding", "")}
         findings = _listed(row["findings"].split("|")) if row.get("findings") else _graded(told, uncertain)
@@ -236,10 +251,13 @@ def read_plain(folder: Path, uncertain: str) -> Read:
 
 
 def read_dicoms(folder: Path, uncertain: str) -> Read:
-    """DICOM files anywhere in a folder; patients (a digest of PatientID) and views by tags, findings not known."""
+    """DICOM files anywhere in a folder; patients and views by tags, findings not known.
+
+    A patient is told by a digest of PatientID with a key that stays with the user (`patient_key`).
+    """
     import pydicom
 
-    records, lateral = [], 0
+    records, lateral, key = [], 0, patient_key()
     for path in sorted(p for pattern in ("*.dcm", "*.dicom") for p in folder.rglob(pattern)):
         try:
             tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "ViewPosition"])
@@ -252,9 +270,28 @@ def read_dicoms(folder: Path, uncertain: str) -> Read:
         file = path.relative_to(folder).as_posix()
         name = file.replace("/", "_").rsplit(".", 1)[0]
         identity = str(tags.get("PatientID", "") or name)
-        patient = hashlib.sha256(identity.encode()).hexdigest()[:12]  # told apart, not named
+        patient = hmac.new(key, identity.encode(), "sha256").hexdigest()[:12]  # told apart, not named
         records.append(Record(name, patient, {}, view, file=file))
     return records, lateral
+
+
+def patient_key() -> bytes:
+    """What patients are told apart with: `CFKIT_PATIENT_KEY`, else random bytes that are drawn once for the user.
+
+    Without it a number of few digits would be found from its digest by trying all.
+
+    Raises:
+        UserError: It can be neither read nor written.
+    """
+    if given := os.environ.get("CFKIT_PATIENT_KEY"):
+        return given.encode()
+    path = Path(platformdirs.user_data_dir("cfkit")) / "patient-key"
+    try:
+        if not path.is_file():
+            write_beside(path, lambda part: (part.touch(0o600), part.write_bytes(secrets.token_bytes(32))))
+        return path.read_bytes()
+    except (OSError, UserError):
+        raise UserError(f"{path}: cannot be written; set CFKIT_PATIENT_KEY to a long secret text") from None
 
 
 @dataclass(frozen=True)
