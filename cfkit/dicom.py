@@ -162,5 +162,5 @@ def _copy(dataset: Any, keep_identity: bool) -> Any:
         setattr(out, keyword, "")
     out.StudyInstanceUID = generate_uid()
     out.PatientIdentityRemoved = "YES"
-    out.DeidentificationMethod = "cfkit: only attributes of the pixels were kept; the pixels were not searched"
+    out.DeidentificationMethod = "cfkit: attributes of the pixels kept; pixels not searched"
     return out

@@ -288,10 +288,15 @@ def patient_key() -> bytes:
     path = Path(platformdirs.user_data_dir("cfkit")) / "patient-key"
     try:
         if not path.is_file():
-            write_beside(path, lambda part: (part.touch(0o600), part.write_bytes(secrets.token_bytes(32))))
+            write_beside(path, _draw_key)
         return path.read_bytes()
     except (OSError, UserError):
         raise UserError(f"{path}: cannot be written; set CFKIT_PATIENT_KEY to a long secret text") from None
+
+
+def _draw_key(part: Path) -> None:
+    part.touch(0o600)
+    part.write_bytes(secrets.token_bytes(32))
 
 
 @dataclass(frozen=True)

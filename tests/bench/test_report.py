@@ -14,8 +14,8 @@ from cfkit.bench.bootstrap import bootstrap_weights, interval, resample, values_
 from cfkit.bench.command import report_run, start_bench
 from cfkit.bench.compare import compare_runs
 from cfkit.bench.page import choose_rows
-from cfkit.bench.report import as_latex, find
-from cfkit.bench.scores import MEAN, score_run
+from cfkit.bench.report import as_latex, find, plain_number
+from cfkit.bench.scores import MEAN, Score, compare, mean_scores, score_run
 from cfkit.bench.store import CaseRow, Store
 from cfkit.bench.suite import read_suite
 from cfkit.errors import UserError
@@ -131,6 +131,24 @@ def test_a_metric_that_fails_is_named_and_the_others_stand(run):
     assert {s.metric for s in scores} == {"l1"}
     assert len(problems) == 1 and "'bad' of stubs 1.0" in problems[0] and "factuals" in problems[0]
     store.close()
+
+
+def score(method, task, value):
+    return Score("l1", "", method, task, value, value, value, 5, False, np.full(10, value))
+
+
+def test_methods_are_compared_on_the_tasks_of_both():
+    own = {"a": {"easy": 0.2}, "b": {"easy": 0.2, "hard": 1.0}}
+    scores = []
+    for method, values in own.items():
+        scores += [score(method, task, value) for task, value in values.items()]
+        scores += mean_scores(scores[-len(values) :])
+    (found,) = compare(scores)
+    assert (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_an_infinite_score_is_none():
+    assert plain_number(math.inf) is None and plain_number(-math.inf) is None
 
 
 def test_runs_are_compared(run, tmp_path, capsys, monkeypatch):

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import cfkit
+from cfkit.bench import run as run_module
 from cfkit.bench.command import start_bench
 from cfkit.bench.plan import make_plan
 from cfkit.bench.run import Work, Worker
@@ -104,6 +106,82 @@ def test_a_failed_case_is_tried_again_on_resumption(tmp_path, monkeypatch):
     monkeypatch.setattr(Fails, "edit", Towards.edit)
     assert resume_bench(str(tmp_path / "run"), "cpu") == 0
     assert results(tmp_path / "run")["failures"] == []
+
+
+def test_what_is_finished_stays_when_its_batch_is_tried_again(tmp_path, monkeypatch):
+    from cfkit.bench.command import resume_bench
+    from tests.bench.stubs import Fails
+
+    folder = tmp_path / "run"
+    before = run(folder, "fails", axioms=0)
+    finished = {row.key: row for row in Store(folder).cases() if not row.error}
+    assert finished and before
+
+    def break_down(self, images, interventions, **rest):
+        raise RuntimeError("worse")
+
+    monkeypatch.setattr(Fails, "edit", break_down)
+    assert resume_bench(str(folder), "cpu") == before
+    assert {row.key for row in Store(folder).cases() if not row.error} == set(finished)
+
+
+def test_references_do_not_depend_on_where_a_run_was_stopped(tmp_path, bundle, monkeypatch):
+    monkeypatch.setattr(run_module, "REFERENCES", 6)
+    dataset = open_dataset("virtual")
+    plan = make_plan(Suite(methods=parse_methods("towards"), limit=3), dataset, bundle)
+    whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
+    run_module.add_films(plan, dataset, whole, bundle)
+    films = whole.films()
+    assert len(films) == len(plan.films) + 6
+    for row in list(films.values())[::2]:
+        stopped.add_film(row, {})
+    run_module.add_films(plan, dataset, stopped, bundle)
+    assert set(stopped.films()) == set(films)
+
+
+def test_a_damaged_store_is_told_in_a_line(tmp_path):
+    from cfkit.bench.command import report_run
+    from cfkit.bench.compare import compare_runs
+
+    run(tmp_path / "run", "towards", axioms=0)
+    store = tmp_path / "run" / "cases.sqlite"
+    data = bytearray(store.read_bytes())
+    data[4096 : len(data) - 4096] = os.urandom(len(data) - 8192)
+    store.write_bytes(data)
+    for call in (
+        lambda: report_run(tmp_path / "run", page=False),
+        lambda: compare_runs(tmp_path / "run", tmp_path / "run", as_json=True),
+    ):
+        with pytest.raises(UserError, match="--resume"):
+            call()
+
+
+def test_seeds_and_films_that_stand_twice_give_no_case_twice(bundle):
+    suite = Suite(methods=parse_methods("towards"), tasks=("Cardiomegaly removal",), limit=2, seeds=(0, 0))
+    cases = make_plan(suite, open_dataset("virtual"), bundle).cases
+    assert len({case.key for case in cases}) == len(cases) == 2
+    double = Doubled(open_dataset("virtual"))
+    cases = make_plan(suite, double, bundle).cases
+    assert len({case.key for case in cases}) == len(cases)
+
+
+class Doubled:
+    """A data set of which each film is there twice, under another name and patient."""
+
+    name = "doubled"
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def entries(self):
+        entries = self.dataset.entries()
+        return [*entries, *(replace(e, name=f"{e.name}-2", patient=f"{e.patient}-2") for e in entries)]
+
+    def __len__(self):
+        return 2 * len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.dataset[index % len(self.dataset)]
 
 
 def test_a_run_is_not_begun_where_one_is_or_resumed_where_none_is(tmp_path):
@@ -207,6 +285,10 @@ def test_a_line_of_methods_that_is_none(text, said):
         ({"limit": 0}, "at least 1"),
         ({"methods": [{"label": "x"}]}, "needs a name"),
         ({"tasks": "Cardiomegaly removal"}, "list wanted"),
+        ({"tasks": [1]}, "a list of str wanted"),
+        ({"seeds": ["a"]}, "a list of int wanted"),
+        ({"axioms": -1}, "at least 0"),
+        ({"methods": [{"name": "ours", "options": 3}]}, "a table of options"),
     ],
 )
 def test_a_suite_that_says_what_no_suite_says(table, said):

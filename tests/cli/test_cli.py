@@ -162,6 +162,11 @@ def test_the_original_is_never_overwritten(tmp_path):
     before = film.read_bytes()
     one_line(cfkit("edit", film, "--add", "Atelectasis", "-o", tmp_path, *QUICK), "film.png", "overwrite")
     assert film.read_bytes() == before
+    other = tmp_path / "other" / "film.png"
+    other.parent.mkdir()
+    other.write_bytes(sample_path("cardiomegaly").read_bytes())
+    one_line(cfkit("edit", other, "--add", "Atelectasis", film, "-o", tmp_path, *QUICK), "would overwrite the original")
+    assert film.read_bytes() == before
 
 
 def test_dicom_in_dicom_out(tmp_path):
@@ -177,6 +182,7 @@ def test_dicom_in_dicom_out(tmp_path):
     [
         (["edit", "sample:normal", "--add", "Effusio"], ["Unknown finding", "Pleural Effusion"]),
         (["edit", "sample:normal"], ["--remove FINDING or --add FINDING"]),
+        (["edit", "sample:normal", "--remove", ""], ["Unknown finding ''"]),
         (["edit", "sample:normal", "--add", "Edema", "--remove", "Edema"], ["either"]),
         (["edit", "sample:normal", "--add", "Edema"], ["Unknown finding 'Edema'", "Known: Atelectasis"]),
         (["edit", "sample:normal", "--add", "Effusion", "--method", "our"], ["Unknown method", "'ours'"]),

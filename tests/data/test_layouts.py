@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hmac
 import io
 
 import numpy as np
@@ -13,10 +14,15 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 import cfkit
 from cfkit import UserError
 from cfkit.bench.plan import make_plan
+from cfkit.bench.store import Store
 from cfkit.bench.suite import Suite, parse_methods
+from cfkit.data import layouts
+from cfkit.data.check import check_folder
 from cfkit.data.dataset import open_dataset
 from cfkit.data.films import find_faults
 from cfkit.data.layouts import open_films
+from cfkit.data.virtual.volume import load_anatomy
+from cfkit.data.virtual.write import write_patients
 
 CHEXPERT = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", "Enlarged Cardiomediastinum",
             "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis",
@@ -179,12 +185,13 @@ CASES = {
     vindr: ("VinDr-CXR", 1, 0, {"Cardiomegaly": True, "Pleural Effusion": False, "Atelectasis": False,
             "Consolidation": False, "Edema": False}, "50a4", "PA", "train"),
     plain: ("folder with a table", 1, 1, {"Cardiomegaly": True}, "1", "PA", "mine"),
-    dicoms: ("folder of DICOM files", 1, 1, {}, "fbeae7c18667", "AP", ""),
+    dicoms: ("folder of DICOM files", 1, 1, {}, hmac.new(b"key", b"P1", "sha256").hexdigest()[:12], "AP", ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-def test_every_layout_is_recognised_and_read(tmp_path, make):
+def test_every_layout_is_recognised_and_read(tmp_path, make, monkeypatch):
+    monkeypatch.setenv("CFKIT_PATIENT_KEY", "key")
     layout, count, left_out, findings, patient, view, split = CASES[make]
     folder = make(tmp_path)
     data = open_films(folder)
@@ -195,6 +202,59 @@ def test_every_layout_is_recognised_and_read(tmp_path, make):
         assert sample.image.shape == (1, 48, 40) and 0 <= sample.image.min() < sample.image.max() <= 1
     faults = find_faults(data)
     assert not (faults.missing or faults.outside or faults.shared or faults.twice)
+
+
+def test_patients_of_dicoms_are_told_apart_by_a_key_of_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("CFKIT_PATIENT_KEY", raising=False)
+    found = []
+    for user in ("a", "b"):
+        monkeypatch.setattr(layouts.platformdirs, "user_data_dir", lambda name, user=user: str(tmp_path / user))
+        found += [open_films(dicoms(tmp_path / "data")).entries()[0].patient for _ in range(2)]
+    assert found[0] == found[1] != found[2] == found[3]
+    assert (tmp_path / "a" / "patient-key").stat().st_mode & 0o077 == 0
+
+
+def test_names_that_lead_out_of_a_run_are_made_plain(tmp_path):
+    folder = vindr(tmp_path)
+    table = folder / "annotations" / "image_labels_train.csv"
+    table.write_text(table.read_text().replace("50a4", "../50a4"))
+    assert [entry.name for entry in open_films(folder).entries()] == [".._50a4"]
+    with pytest.raises(UserError, match="a name with"):
+        Store(tmp_path / "run").image_path("../x")
+
+
+def test_indexes_that_lead_nowhere_are_named(tmp_path):
+    folder = nih(tmp_path / "nih")
+    table = folder / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace("00000001_000.png", "/etc/00000001_000.png"))
+    assert find_faults(open_films(folder)).outside or find_faults(open_films(folder)).missing
+    folder = mimic(tmp_path / "mimic")
+    write_table(folder / "mimic-cxr-2.0.0-split.csv.gz", ["dicom_id"], [{"dicom_id": "aa-bb"}])
+    with pytest.raises(UserError, match="has no column split"):
+        open_films(folder)
+
+
+def test_a_film_without_a_patient_is_its_own(tmp_path):
+    write_table(tmp_path / "labels.csv", ["file", "patient", "findings"], [
+        {"file": f"{k}.png", "patient": "", "findings": "Edema"} for k in range(2)
+    ])  # fmt: skip
+    assert [entry.patient for entry in open_films(tmp_path).entries()] == ["0", "1"]
+
+
+def test_two_films_of_one_name_are_refused_by_the_benchmark(tmp_path):
+    rows = [{"file": f"a.{kind}", "patient": kind, "findings": "No Finding"} for kind in ("png", "jpg")]
+    write_table(tmp_path / "labels.csv", ["file", "patient", "findings"], rows)
+    suite = Suite(methods=parse_methods("ours"), data=str(tmp_path))
+    with pytest.raises(UserError, match="2 films are called 'a'"):
+        make_plan(suite, open_dataset(str(tmp_path)), cfkit.load_bundle("demo", device="cpu"))
+
+
+def test_virtual_patients_are_checked_as_what_they_are(tmp_path):
+    write_patients(load_anatomy(), tmp_path, patients=1, seed=5, size=32)
+    said = []
+    assert not check_folder(tmp_path, uncertain="ignore", report=said.append)
+    assert "virtual patients, 4 frontal films of 1 patients" in said[0]
+    assert "Cardiomegaly: present 1, absent 3, not known 0" in said
 
 
 def test_chexpert_of_both_sizes_and_its_policies(tmp_path):
