@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from origin import origin
 
 from cfkit.bench.store import png_bytes
 from cfkit.data.dataset import open_dataset
+from cfkit.origin import origin
 
 FILMS = 8
 

@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from origin import origin
 from trials import (
     bench_command,
     complete_bench,
@@ -37,6 +36,8 @@ from trials import (
     said_badly,
     timed,
 )
+
+from cfkit.origin import origin
 
 
 def kill(command: list[str], after: float) -> None:
@@ -72,6 +73,12 @@ def killed_benches(folder: Path, kills: int) -> Iterator[list[str]]:
         yield complete_bench(out, wanted)
 
 
+def undisturbed(folder: Path) -> dict[str, Any]:
+    """The results of a run that nothing happens to."""
+    run(bench_command(folder / "whole"))
+    return results_of(folder / "whole")
+
+
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A tmpfs of a given size."""
@@ -93,13 +100,14 @@ def full_disk(folder: Path, kills: int) -> Iterator[list[str]]:
             wrong.append("nothing was said of a full disk")
         subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
         yield [*wrong, *complete_edit(disk / "out")]
+    wanted = undisturbed(folder)
     for size in ("200k", "500k", "900k"):
         (folder / size).mkdir()
         with small_disk(folder / size, size) as disk:
             done = run(bench_command(disk / "run"))
             wrong = [*said_badly(done), *half_written(disk)]
             subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
-            yield [*wrong, *complete_bench(disk / "run", None)]
+            yield [*wrong, *complete_bench(disk / "run", wanted)]
 
 
 def removed_folder(folder: Path, kills: int) -> Iterator[list[str]]:
@@ -143,13 +151,14 @@ def starved_memory(folder: Path, kills: int) -> Iterator[list[str]]:
 
 def torn_store(folder: Path, kills: int) -> Iterator[list[str]]:
     """A part of the store is lost between two runs."""
+    wanted = undisturbed(folder)
     for k, lost in enumerate((100, 5000, 12000, 20000)):
         out = folder / f"torn{k}" / "run"
         out.parent.mkdir()
         run(bench_command(out))
         store = out / "cases.sqlite"
         os.truncate(store, max(store.stat().st_size - lost, 0))
-        yield complete_bench(out, None)
+        yield complete_bench(out, wanted)
 
 
 def two_runs(folder: Path, kills: int) -> Iterator[list[str]]:
@@ -160,7 +169,7 @@ def two_runs(folder: Path, kills: int) -> Iterator[list[str]]:
     wrong = [line for done in ended for line in said_badly(done)]
     if sorted(done.returncode for done in ended) != [0, 2]:
         wrong.append(f"exit codes {[done.returncode for done in ended]}")
-    yield [*wrong, *complete_bench(out, None)]
+    yield [*wrong, *complete_bench(out, undisturbed(folder))]
 
 
 def ray_workers() -> list[int]:
@@ -177,8 +186,7 @@ def ray_workers() -> list[int]:
 
 def killed_worker(folder: Path, kills: int) -> Iterator[list[str]]:
     """A worker of a Ray run is killed while it edits; the run goes on without it and ends by itself."""
-    run(bench_command(folder / "whole"))
-    wanted = results_of(folder / "whole")
+    wanted = undisturbed(folder)
     for k in range(3):
         out = folder / f"ray{k}" / "run"
         out.parent.mkdir()

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from origin import origin
 
 import cfkit
 from cfkit import Edit, EditorSpec
@@ -33,6 +32,7 @@ from cfkit.bench.scores import score_run
 from cfkit.bench.store import CaseRow, Store
 from cfkit.bench.suite import Suite, parse_methods
 from cfkit.data.dataset import open_dataset
+from cfkit.origin import origin
 
 
 @dataclass(frozen=True)

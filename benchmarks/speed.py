@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from origin import origin
 
 from cfkit.bench.store import png_bytes
 from cfkit.data.dataset import virtual_split
+from cfkit.origin import origin
 
 HERE = Path(__file__).parent
 FULL_BATCHES, BATCHES = (1, 2), (1, 2, 4, 8)

@@ -21,10 +21,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from origin import origin
-
 from cfkit.bench.report import arrow, find, show, tasks_of
 from cfkit.bench.scores import MEAN
+from cfkit.origin import origin
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -44,11 +43,11 @@ MEANS |= {"truth_nearer": "nearer to the truth", "truth_error": "error to the tr
 
 
 def keep(run: Path, name: str) -> None:
-    """Copies a run's results, with the commit and the machine that made them."""
-    where = origin()
-    if not where["commit"]:
-        sys.exit(f"{ROOT}: no commit can be named; keep results in a checkout")
+    """Copies a run's results, with the commit and the machine that made them: those that began the run."""
     results = json.loads((run / "results.json").read_text())
+    where = {key: results.pop(key, "") for key in origin()}
+    if not where["commit"]:
+        sys.exit(f"{run}: was not made in a checkout, so that no commit can be named")
     (RESULTS / f"{name}.json").write_text(json.dumps({**where, **results}, indent=1) + "\n")
 
 

@@ -94,7 +94,7 @@ def results_of(out: Path) -> dict[str, Any]:
     return {key: value for key, value in results.items() if key not in ("timings", "finished")}
 
 
-def complete_bench(out: Path, wanted: dict[str, Any] | None) -> list[str]:
+def complete_bench(out: Path, wanted: dict[str, Any]) -> list[str]:
     """What is wrong after the run was resumed."""
     done = run(resume_command(out))
     if done.returncode:
@@ -102,7 +102,7 @@ def complete_bench(out: Path, wanted: dict[str, Any] | None) -> list[str]:
     with closing(sqlite3.connect(out / "cases.sqlite")) as db:
         (count,) = db.execute("SELECT COUNT(*) FROM cases").fetchone()
     wrong = [] if count == CASES else [f"{count} cases instead of {CASES}"]
-    if wanted is not None and results_of(out) != wanted:
+    if results_of(out) != wanted:
         wrong.append("other results than an undisturbed run's")
     return [*wrong, *half_written(out)]
 

@@ -22,6 +22,7 @@ from ..data.sample import Dataset, at_size
 from ..errors import UserError
 from ..files import remove_leftovers, write_beside
 from ..options import as_dict
+from ..origin import origin
 from ..outcome import describe_error
 from ..specs import import_target
 from .columns import choose_metrics
@@ -169,6 +170,7 @@ def describe_plan(plan: Plan, bundle: Bundle) -> dict[str, Any]:
     features = bundle.config.get("parts", {}).get("features", {})
     return {
         "suite": suite_data(plan.suite),
+        **origin(),
         "cfkit": __version__,
         "torch": torch.__version__,
         "device": str(bundle.device),

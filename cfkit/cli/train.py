@@ -11,7 +11,7 @@ OWN = """One patient in ten is kept for the figures, which end in OUT/TRAINING.m
 on from its last checkpoint. On several GPUs: `accelerate launch -m cfkit train ... --data ...`."""
 PARTS = {
     "classifier": "Train the classifier that guides edits, on your own films.",
-    "judge": "Train the judge, another architecture: on other patients than the classifier's.",
+    "judge": "Train the judge, another architecture; give it other patients than the classifier's.",
     "segmenter": "Train the segmenter of the 14 structures, on films that have them.",
     "autoencoder": "Train the autoencoder, on your own films.",
     "denoiser": "Train the denoiser on latents of the autoencoder in OUT, which comes first.",
@@ -51,7 +51,7 @@ def _add(part: str, summary: str) -> None:
     """A command that trains one part on data of the user's own."""
 
     @command.command(part, help=f"{summary}\n\n{OWN}")
-    @click.option("--data", required=True, metavar="DIR", help="Films, as `cfkit data check` knows them.")
+    @click.option("--data", required=True, metavar="DIR", help="Films, in any layout of `cfkit data check`.")
     @click.option("--split", default="", metavar="NAME", help="Of the data set, e.g. train.")
     @click.option(
         "--uncertain", type=click.Choice(["ignore", "present", "absent"]), default="ignore", show_default=True

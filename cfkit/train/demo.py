@@ -6,8 +6,6 @@ be stopped and given again at any time.
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,11 @@ from ..bundles.manifest import bundle_toml, save_part
 from ..bundles.networks import Autoencoder
 from ..errors import UserError, unknown
 from ..files import write_beside
+from ..origin import origin
 from . import autoencoder, classifiers, denoiser, guidance, preview, text_denoiser
 from .evaluate import evaluate, table
 from .films import CHUNK, SPLITS, read_split, render_split
-from .real import HELD_OUT, read_real
+from .real import HELD_OUT, SHARED, read_real
 
 Report = Callable[[str], None]
 RECOMMENDED: dict[str, dict[str, Any]] = {
@@ -71,6 +70,7 @@ def train_demo(
     Raises:
         UserError: A folder or a part that is not there.
     """
+    work = work / "quick" if quick else work  # what is left there of a quick one is of no use to the other
     for name in only:
         if name not in CLASSES:
             raise UserError(unknown("part", name, CLASSES))
@@ -209,13 +209,8 @@ def export(parts: dict[str, nn.Module], out: Path) -> None:
 
 def describe_run() -> str:
     """The commit and machine that figures come from."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    return f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+    where = origin(f"{torch.get_num_threads()} CPU threads")
+    return f"commit {where['commit'] or 'unknown'}, {where['machine']}, torch {torch.__version__}"
 
 
 def write_model_card(out: Path, figures: list[Any]) -> None:
@@ -233,7 +228,10 @@ measured on them says how those would do. Not for clinical use.
   {", ".join(str(p) for p in HELD_OUT)} are in no training set.
 - NIH labels are text-mined and noisy, and most of those films are 64 px: the classifiers' figures on real
   films are modest and are given with 95 % intervals over patients.
-- The judge and the CLIP-style model share no training patient with the classifier that guides edits.
+- The judge and the CLIP-style model are trained on other patients than the classifier that guides edits, but for
+  {len(SHARED)} whose films at 512 px the classifier has and of whom they have films at 64 px, NIH patients
+  {", ".join(str(p) for p in SHARED)}: the split by patient was not one across sizes when the weights that ship were
+  trained. It is now, and a training by this version shares none.
 - Fréchet distances use the image tower of the CLIP-style model ("demo-clip"), not Inception.
 - The classifier's input gradient is trained to point from a virtual film to its exact counterfactual
   (`cfkit/train/guidance.py`); judge and CLIP-style model are trained on labels alone.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import __version__
-from ..bundles.bundle import load_bundle
+from ..bundles.bundle import Bundle, load_bundle
 from ..bundles.cheff import SCHEDULE
 from ..bundles.manifest import bundle_toml, read_manifest, save_part
 from ..data.sample import Dataset as Films
@@ -31,6 +32,7 @@ from .autoencoder import standardise
 from .objectives import Objective, make_objective
 
 HELD_OUT = 10  # one patient in so many is not trained on
+NEEDS = {"denoiser": ("autoencoder",), "preview": ("autoencoder", "classifier")}  # what a part is trained on
 MEASURED = 256  # most held-out films that figures are of
 
 
@@ -131,7 +133,8 @@ def train_part(
     draws = Draws(films, kept, objective, findings, recipe)
     model, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(averaged, schedule)
-    start = _resume(accelerator, work, recipe)
+    decides = {"part": part, "findings": findings, "films": _digest_films([entries[k] for k in kept], bundle, part)}
+    start = _resume(accelerator, work, recipe, decides)
     losses: list[float] = []
     for step, (batch, targets) in enumerate(_batches(draws, recipe, accelerator, start), start):
         optimizer.zero_grad(set_to_none=True)
@@ -195,22 +198,39 @@ def _batches(draws: Draws, recipe: Recipe, accelerator: Any, start: int) -> Iter
     yield from DataLoader(draws, batch_sampler=batches, num_workers=recipe.workers)
 
 
-def _resume(accelerator: Any, work: Path, recipe: Recipe) -> int:
-    folder, told = work / "checkpoint", work / "recipe.json"
-    mine = json.dumps({key: value for key, value in vars(recipe).items() if key not in ("workers", "save_every")})
-    if not (folder / "step").is_file():
+def _digest_films(entries: Sequence[Any], bundle: Bundle | None, part: str) -> str:
+    """Of all that a training learns from: films by name and what is known of them, and the parts that it builds on."""
+    films = sorted((entry.name, entry.patient, sorted(entry.findings.items())) for entry in entries)
+    parts = {} if bundle is None else bundle.config.get("parts", {})
+    needed = {name: parts.get(name, {}).get("sha256") for name in NEEDS.get(part, ())}
+    return hashlib.sha256(json.dumps([films, needed]).encode()).hexdigest()[:16]
+
+
+def _resume(accelerator: Any, work: Path, recipe: Recipe, decides: Mapping[str, Any]) -> int:
+    """The step of the last whole checkpoint, which is loaded; a kill may have come between its two renames."""
+    told = work / "recipe.json"
+    own = {key: value for key, value in vars(recipe).items() if key not in ("workers", "save_every")}
+    mine = json.dumps({**own, **decides})
+    there = (work / name for name in ("checkpoint", "checkpoint.part", "checkpoint.old"))
+    folder = next((each for each in there if (each / "step").is_file()), None)
+    if folder is None:
         if accelerator.is_main_process:
             work.mkdir(parents=True, exist_ok=True)
             told.write_text(mine)
         return 0
-    if told.read_text() != mine:
-        raise UserError(f"--work {work}: holds a training with other options; give those again or another folder")
+    if not told.is_file() or told.read_text() != mine:
+        raise UserError(
+            f"--work {work}: holds a training with other options, films or parts; give those again or another folder"
+        )
     accelerator.load_state(str(folder))
     return int((folder / "step").read_text())
 
 
 def _save(accelerator: Any, work: Path, step: int) -> None:
     part, folder, old = work / "checkpoint.part", work / "checkpoint", work / "checkpoint.old"
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (part / "step").unlink(missing_ok=True)  # it says that the rest is whole
     accelerator.wait_for_everyone()
     accelerator.save_state(str(part))
     accelerator.wait_for_everyone()

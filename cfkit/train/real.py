@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from ..errors import UserError
 
 HELD_OUT = (2, 5, 17, 22, 50, 6585)  # patients whose films at 512 px no part is trained on
+SHARED = (7, 10, 15, 18, 21)  # of whom the judge that ships saw films at 64 px, the classifier those at 512 px
 LABELS = ("Atelectasis", "Cardiomegaly", "Effusion")  # as NIH writes the three findings
 
 
@@ -32,10 +34,18 @@ class RealFilms:
     names: tuple[str, ...]
 
 
-def split_of(patient: int) -> str:
-    """ "train", "judge" or "test": by patient, never by film."""
+def split_of(patient: int, sharp: Collection[int]) -> str:
+    """ "train", "judge" or "test": by patient, never by film.
+
+    Args:
+        patient: Their number.
+        sharp: Patients with films at 512 px. These films are few, so that they are all for training, but for those
+            of `HELD_OUT`, and their patients' films at 64 px with them.
+    """
     if patient in HELD_OUT:
         return "test"
+    if patient in sharp:
+        return "train"
     return ("train", "train", "train", "judge", "judge", "test")[(patient * 2654435761) % 2**32 % 6]
 
 
@@ -44,23 +54,21 @@ def read_real(folder: Path, split: str, *, small: bool, size: int = 256) -> Real
 
     Args:
         folder: The NIH folder.
-        split: "train", "judge" or "test". The few films at 512 px are not shared out to the judge:
-            they go to "train" where their patient is not held out.
+        split: "train", "judge" or "test"; see `split_of`.
         small: The films at 64 px rather than those at 512 px.
         size: Side to which the films at 512 px are reduced; those at 64 px keep theirs.
     """
     table = folder / "labels.csv"
     if not table.is_file():
         raise UserError(f"{table}: not found; give the folder that holds labels.csv and images/")
-    rows = []
     with table.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            patient = int(row["patient"])
-            if row["file"].startswith("images64/") != small:
-                continue
-            where = split_of(patient) if small else ("test" if patient in HELD_OUT else "train")
-            if where == split:
-                rows.append((folder / row["file"], patient, set(row["findings"].split("|"))))
+        told = [(row["file"], int(row["patient"]), set(row["findings"].split("|"))) for row in csv.DictReader(stream)]
+    sharp = {patient for file, patient, _ in told if not file.startswith("images64/")}
+    rows = [
+        (folder / file, patient, findings)
+        for file, patient, findings in told
+        if file.startswith("images64/") == small and split_of(patient, sharp) == split
+    ]
     films = []
     for path, _, _ in rows:
         image = Image.open(path).convert("L")
