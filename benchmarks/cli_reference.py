@@ -18,7 +18,9 @@ from cfkit.plugins import list_editors
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 HEAD = """# Commands
 
-Made by `benchmarks/cli_reference.py`. `cfkit COMMAND --help` says the same.
+Made by `benchmarks/cli_reference.py`. `cfkit COMMAND --help` says the same. The defaults of a method's options are
+those without a bundle: what a bundle recommends (`cfkit bundles show`) goes before them, and `cfkit edit` takes
+`--speed fast`.
 """
 
 

@@ -10,6 +10,8 @@ A table stands between `<!-- KIND NAME ... -->` and `<!-- end -->`:
 - `ablation NAME`: the same with what a method leaves alone, and without seconds
 - `faults NAME`: what benchmarks/reliability.py did
 - `speed NAME SIZE`, `peers NAME`, `growth NAME`: what benchmarks/speed.py measured
+- `command NAME`: what benchmarks/command.py measured
+- `recommended BUNDLE`: the options that a bundle recommends
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from typing import Any
 
 from cfkit.bench.report import arrow, find, show, tasks_of
 from cfkit.bench.scores import MEAN
+from cfkit.bundles.bundle import load_bundle
 from cfkit.origin import origin
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("methods", "benchmark", "performance", "reliability"))
 MARK = re.compile(
-    r"(<!-- (tasks|methods|ablation|speed|peers|growth|faults) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (tasks|methods|ablation|speed|peers|growth|command|faults|recommended) ([^>]*?) -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 COLUMNS = {
     "flip_rate": "judge flips",
@@ -54,10 +58,12 @@ def keep(run: Path, name: str) -> None:
 def fill(text: str) -> str:
     """A page with its tables written anew."""
     kinds: dict[str, Callable[..., list[str]]] = {"tasks": by_task, "methods": by_method, "ablation": by_choice}
-    kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count, "faults": by_fault}
+    kinds |= {"speed": by_way, "peers": by_peer, "growth": by_count, "faults": by_fault, "command": by_call}
 
     def table(found: re.Match[str]) -> str:
         name, *rest = found[3].split()
+        if found[2] == "recommended":
+            return found[1] + "\n".join(by_recommendation(name)) + "\n" + found[4]
         results = json.loads((RESULTS / f"{name}.json").read_text())
         return found[1] + "\n".join(kinds[found[2]](results, *rest)) + "\n" + found[4]
 
@@ -135,6 +141,23 @@ def by_fault(results: Mapping[str, Any]) -> list[str]:
     """Trials of each fault, and how many did not go as they should."""
     lines = ["| fault | trials | went wrong |", "|---" * 3 + "|"]
     return lines + [f"| {name} | {told['trials']} | {told['wrong']} |" for name, told in results["scenarios"].items()]
+
+
+def by_call(results: Mapping[str, Any]) -> list[str]:
+    """What calls of `cfkit edit` take."""
+    lines = ["| `cfkit edit` | |", "|---|---|"]
+    return lines + [f"| {name} | {value} |" for name, value in results.items() if name not in origin()]
+
+
+def by_recommendation(bundle: str) -> list[str]:
+    """The options that a bundle recommends, a line a method."""
+    lines = ["| method | options that the bundle recommends |", "|---|---|"]
+    for method, options in load_bundle(bundle, device="cpu").recommended.items():
+        fast = options.get("fast", {})
+        told = [f"`{key} = {json.dumps(value)}`" for key, value in options.items() if key != "fast"]
+        told += [f"fast: `{key} = {json.dumps(value)}`" for key, value in fast.items()]
+        lines.append(f"| {method} | {', '.join(told)} |")
+    return lines
 
 
 if __name__ == "__main__":

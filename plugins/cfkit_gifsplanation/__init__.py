@@ -17,7 +17,8 @@ class GifsplanationOptions:
     """Options of the latent shift; the defaults are the public package's."""
 
     speed: Literal["exact", "fast"] = option(
-        "exact", "fast: a bundle with a preview searches through it, as far as one step before the end."
+        "exact",
+        "fast (cfkit edit's own default): a bundle's preview, if any, searches as far as one step before the end.",
     )
     search: Literal["full", "preview"] = option(
         "full", "What goes ahead in the search: the bundle's decoder, or the small one distilled from it."

@@ -17,7 +17,8 @@ class OursOptions:
     """Options of the paper's editor; the defaults are the paper's."""
 
     speed: Literal["exact", "fast"] = option(
-        "exact", "exact: every step as the preset or the bundle has it; fast: fewer updates, each larger."
+        "exact",
+        "exact: every step as preset or bundle have it; fast (cfkit edit's own default): cheaper or fewer updates.",
     )
     epochs: int = option(2, "Full denoising passes.", minimum=1, maximum=1000)
     num_inference_steps: int = option(50, "DDIM steps of the inversion and of each pass.", minimum=1, maximum=999)
