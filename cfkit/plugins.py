@@ -89,7 +89,8 @@ def _load(point: EntryPoint) -> list[EditorSpec | MetricSpec]:
 
 
 def _register(spec: EditorSpec | MetricSpec, found: Plugins) -> None:
-    kind, registered = ("method", found.editors) if isinstance(spec, EditorSpec) else ("metric", found.metrics)  # type: tuple[str, dict[str, Any]]
+    registered: dict[str, Any] = found.editors if isinstance(spec, EditorSpec) else found.metrics
+    kind = "method" if isinstance(spec, EditorSpec) else "metric"
     if spec.name in registered:
         found.problems.append(
             f"{kind} '{spec.name}' of {spec.distribution} is left out: "

@@ -251,7 +251,7 @@ class Bundle:
             return f"{declared.get('beta_schedule')}, {declared.get('num_train_timesteps')} steps"
         path = self.folder / declared.get("file", declared.get("folder", ""))
         size = sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
-        state = f"{size / 2**20:.1f} MB" if path.exists() else f"missing ({declared.get('source', 'copy it there')})"
+        state = f"{size / 1e6:.1f} MB" if path.exists() else f"missing ({declared.get('source', 'copy it there')})"
         return f"{declared.get('class', 'folder')}, {path.name}, {state}"
 
     def drop(self, part: str) -> None:

@@ -10,20 +10,16 @@ from __future__ import annotations
 import csv
 import gzip
 import hmac
-import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import platformdirs
-
 from ..errors import UserError
-from ..files import write_beside
 from ..findings import FINDINGS, canonical
 from .films import FilmFolder, Record
+from .patient_key import patient_key
 
 UNCERTAIN = {"ignore": None, "present": True, "absent": False}
 FRONTAL = ("PA", "AP", "AP_horizontal", "")
@@ -273,30 +269,6 @@ def read_dicoms(folder: Path, uncertain: str) -> Read:
         patient = hmac.new(key, identity.encode(), "sha256").hexdigest()[:12]  # told apart, not named
         records.append(Record(name, patient, {}, view, file=file))
     return records, lateral
-
-
-def patient_key() -> bytes:
-    """What patients are told apart with: `CFKIT_PATIENT_KEY`, else random bytes that are drawn once for the user.
-
-    Without it a number of few digits would be found from its digest by trying all.
-
-    Raises:
-        UserError: It can be neither read nor written.
-    """
-    if given := os.environ.get("CFKIT_PATIENT_KEY"):
-        return given.encode()
-    path = Path(platformdirs.user_data_dir("cfkit")) / "patient-key"
-    try:
-        if not path.is_file():
-            write_beside(path, _draw_key)
-        return path.read_bytes()
-    except (OSError, UserError):
-        raise UserError(f"{path}: cannot be written; set CFKIT_PATIENT_KEY to a long secret text") from None
-
-
-def _draw_key(part: Path) -> None:
-    part.touch(0o600)
-    part.write_bytes(secrets.token_bytes(32))
 
 
 @dataclass(frozen=True)

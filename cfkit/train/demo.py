@@ -215,7 +215,7 @@ def describe_run() -> str:
 
 def write_model_card(out: Path, figures: list[Any]) -> None:
     """Writes MODEL_CARD.md beside the weights."""
-    size = sum(path.stat().st_size for path in out.glob("*.safetensors")) / 2**20
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors")) / 1e6
     counts = ", ".join(f"{count} {name}" for name, (_, count) in SPLITS.items())
     text = f"""# Demo bundle
 

@@ -6,6 +6,7 @@ import hmac
 import io
 
 import numpy as np
+import platformdirs
 import pytest
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -16,7 +17,6 @@ from cfkit import UserError
 from cfkit.bench.plan import make_plan
 from cfkit.bench.store import Store
 from cfkit.bench.suite import Suite, parse_methods
-from cfkit.data import layouts
 from cfkit.data.check import check_folder
 from cfkit.data.dataset import open_dataset
 from cfkit.data.films import find_faults
@@ -208,7 +208,7 @@ def test_patients_of_dicoms_are_told_apart_by_a_key_of_the_users_own(tmp_path, m
     monkeypatch.delenv("CFKIT_PATIENT_KEY", raising=False)
     found = []
     for user in ("a", "b"):
-        monkeypatch.setattr(layouts.platformdirs, "user_data_dir", lambda name, user=user: str(tmp_path / user))
+        monkeypatch.setattr(platformdirs, "user_data_dir", lambda name, user=user: str(tmp_path / user))
         found += [open_films(dicoms(tmp_path / "data")).entries()[0].patient for _ in range(2)]
     assert found[0] == found[1] != found[2] == found[3]
     assert (tmp_path / "a" / "patient-key").stat().st_mode & 0o077 == 0
