@@ -102,7 +102,7 @@ def read_mask(source: str | Path, size: int) -> Tensor:
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"{path}: not a readable mask ({one_line(error)}); give a PNG") from None
     square = torch.from_numpy(np.ascontiguousarray(grey[centred_square(grey.shape)]))[None, None]
-    return resize(square, (size, size))[0]
+    return resize(square, (size, size))[0].clamp(0.0, 1.0)
 
 
 def _read_image(path: Path, data: bytes, any_shape: bool) -> Film:

@@ -40,7 +40,7 @@ def give_back_freed_memory() -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Has `peak_memory` count from now on: on CUDA, and on Linux for the process."""
+    """Has `peak_memory` count from now on: on CUDA, and on Linux for the process with all that it keeps."""
     if device.type == "cuda":
         import torch
 

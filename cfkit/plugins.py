@@ -72,8 +72,10 @@ def load_plugins(points: list[EntryPoint] | None = None) -> Plugins:
                 f"plugin '{point.name}' ({_origin(point)}) does not load: "
                 f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
             )
-    # of two with one name the one whose entry point has that name stays, so that no package takes another's over
-    for _, spec in sorted(loaded, key=lambda each: each[0] != each[1].name):
+    # of two with one name cfkit's own stays, then the one whose entry point has that name: none is taken over
+    for _, spec in sorted(
+        loaded, key=lambda each: (each[1].distribution.split()[0] != "cfkit", each[0] != each[1].name)
+    ):
         _register(spec, found)
     return found
 

@@ -172,11 +172,10 @@ class Bundle:
             return None
         from .text_to_image import RadEditParts
 
-        for key, path in self._files(declared):
-            self._check(path, declared.get(key))
         if "folder" in declared:
             from .radedit import load_radedit
 
+            self._check(self.folder / declared["folder"], declared.get("sha256"))
             return load_radedit(self.folder / declared["folder"], self.device)
         module: Any = self.module("radedit")
         schedule = self._schedule("radedit", declared["schedule"])
@@ -184,8 +183,13 @@ class Bundle:
         if "vocabulary" in declared:
             from .cheff_text import ScaledAutoencoder, load_vocabulary
 
-            module.text_encoder.tokenizer = load_vocabulary(self.folder / declared["vocabulary"])
-            autoencoder = ScaledAutoencoder(self.require("autoencoder")[0], float(declared["scale_factor"]))
+            vocabulary, factor = self.folder / declared["vocabulary"], declared["scale_factor"]
+            self._check(vocabulary, declared.get("vocabulary_sha256"))
+            module.text_encoder.tokenizer = load_vocabulary(vocabulary)
+            if not isinstance(factor, int | float):
+                where = self.folder / "bundle.toml"
+                raise UserError(f"{where}: [parts.radedit] scale_factor: a number wanted, {factor!r} given")
+            autoencoder = ScaledAutoencoder(self.require("autoencoder")[0], float(factor))
         return RadEditParts(module.denoiser, module.text_encoder, autoencoder, schedule)
 
     @cached_property

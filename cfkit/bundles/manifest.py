@@ -20,7 +20,7 @@ PARTS = (
 )
 PART_KEYS: dict[str, type] = {
     **{"class": str, "file": str, "folder": str, "of": str, "sha256": str, "vocabulary": str},
-    **{"config": dict, "schedule": dict, "scale_factor": float},
+    **{"config": dict, "schedule": dict},
 }
 
 
@@ -87,7 +87,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _wanted(name: str, part: Mapping[str, Any]) -> list[str]:
     """The keys without which a part cannot be loaded."""
-    if name == "schedule" or name not in PARTS or "of" in part or "folder" in part:
+    elsewhere = {"features": "of", "radedit": "folder"}.get(name)
+    if name == "schedule" or name not in PARTS or elsewhere in part:
         return []
     more = ["schedule"] if name == "radedit" else []
     return ["class", "file", *more, *(["scale_factor"] if "vocabulary" in part else [])]

@@ -74,8 +74,16 @@ def _listed(labels: Sequence[str]) -> dict[str, bool]:
     return {finding: finding in named for finding in FINDINGS}
 
 
+def column_of(name: str) -> str | None:
+    """The finding that a column tells of, by name alone: "Atelectasis score" tells of something else."""
+    try:
+        return canonical(name)
+    except UserError:
+        return None
+
+
 def find_canonical(label: str) -> str | None:
-    """The finding that a label stands for, None for others. Atelectases and effusions of every kind are among them.
+    """The finding that a listed label stands for, None for others: atelectases and pleural effusions of any kind too.
 
     >>> find_canonical("Effusion"), find_canonical("atelectasis basal"), find_canonical("loculated pleural effusion")
     ('Pleural Effusion', 'Atelectasis', 'Pleural Effusion')
@@ -208,7 +216,7 @@ def read_vindr(folder: Path, uncertain: str) -> Read:
                 _want(row, table, "image_id")
             said = votes.setdefault(row["image_id"], {})
             for label, value in row.items():
-                finding = find_canonical(label)
+                finding = column_of(label)
                 if finding and value in ("0", "1"):
                     said.setdefault(finding, []).append(int(value))
         for name, said in votes.items():
@@ -239,7 +247,7 @@ def read_plain(folder: Path, uncertain: str) -> Read:
         file = row[named["file"]]
         name = file.replace("/", "_").rsplit(".", 1)[0]
         patient = (row[named["patient"]] if named["patient"] else "") or name
-        told = {found: value for column, value in row.items() if (found := find_canonical(column))}
+        told = {found: value for column, value in row.items() if (found := column_of(column))}
         told |= {"No Finding": row.get("No Finding", "")}
         findings = _listed(row["findings"].split("|")) if row.get("findings") else _graded(told, uncertain)
         records.append(Record(name, patient, findings, row.get("view", ""), split=row.get("split", ""), file=file))

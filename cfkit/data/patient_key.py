@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
 from ..errors import UserError
-from ..files import write_beside
 
 
 def patient_key() -> bytes:
@@ -25,12 +26,19 @@ def patient_key() -> bytes:
     path = Path(platformdirs.user_data_dir("cfkit")) / "patient-key"
     try:
         if not path.is_file():
-            write_beside(path, _draw_key)
+            _draw_key(path)
         return path.read_bytes()
-    except (OSError, UserError):
-        raise UserError(f"{path}: cannot be written; set CFKIT_PATIENT_KEY to a long secret text") from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: neither read nor written ({error.strerror}); set CFKIT_PATIENT_KEY to a long secret text"
+        ) from None
 
 
-def _draw_key(part: Path) -> None:
-    part.touch(0o600)
-    part.write_bytes(secrets.token_bytes(32))
+def _draw_key(path: Path) -> None:
+    """Draws a key, whole when it gets its name; of several processes that do so at once one's key stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as part:  # for its owner alone
+        part.write(secrets.token_bytes(32))
+        part.flush()
+        with suppress(FileExistsError):
+            os.link(part.name, path)

@@ -24,7 +24,7 @@ from ..origin import origin
 from . import autoencoder, classifiers, denoiser, guidance, preview, text_denoiser
 from .evaluate import evaluate, table
 from .films import CHUNK, SPLITS, read_split, render_split
-from .real import HELD_OUT, SHARED, read_real
+from .real import HELD_OUT, read_real
 
 Report = Callable[[str], None]
 RECOMMENDED: dict[str, dict[str, Any]] = {
@@ -138,7 +138,7 @@ def train_demo(
     )
     export(parts, out)
     bundle = load_bundle(out, device="cpu")
-    write_model_card(out, evaluate(bundle, films, nih, report))
+    write_model_card(out, evaluate(bundle, films, nih, report), SPLIT)
 
 
 def _latents(
@@ -213,8 +213,17 @@ def describe_run() -> str:
     return f"commit {where['commit'] or 'unknown'}, {where['machine']}, torch {torch.__version__}"
 
 
-def write_model_card(out: Path, figures: list[Any]) -> None:
-    """Writes MODEL_CARD.md beside the weights."""
+SPLIT = "The judge and the CLIP-style model share no training patient with the classifier that guides edits."
+
+
+def write_model_card(out: Path, figures: list[Any], split: str) -> None:
+    """Writes MODEL_CARD.md beside the weights.
+
+    Args:
+        out: The bundle's folder.
+        figures: What was measured.
+        split: What is to be said of whom its models were trained on.
+    """
     size = sum(path.stat().st_size for path in out.glob("*.safetensors")) / 1e6
     counts = ", ".join(f"{count} {name}" for name, (_, count) in SPLITS.items())
     text = f"""# Demo bundle
@@ -228,10 +237,7 @@ measured on them says how those would do. Not for clinical use.
   {", ".join(str(p) for p in HELD_OUT)} are in no training set.
 - NIH labels are text-mined and noisy, and most of those films are 64 px: the classifiers' figures on real
   films are modest and are given with 95 % intervals over patients.
-- The judge and the CLIP-style model are trained on other patients than the classifier that guides edits, but for
-  {len(SHARED)} whose films at 512 px the classifier has and of whom they have films at 64 px, NIH patients
-  {", ".join(str(p) for p in SHARED)}: the split by patient was not one across sizes when the weights that ship were
-  trained. It is now, and a training by this version shares none.
+- {split}
 - Fréchet distances use the image tower of the CLIP-style model ("demo-clip"), not Inception.
 - The classifier's input gradient is trained to point from a virtual film to its exact counterfactual
   (`cfkit/train/guidance.py`); judge and CLIP-style model are trained on labels alone.

@@ -13,7 +13,6 @@ from PIL import Image
 from ..errors import UserError
 
 HELD_OUT = (2, 5, 17, 22, 50, 6585)  # patients whose films at 512 px no part is trained on
-SHARED = (7, 10, 15, 18, 21)  # of whom the judge that ships saw films at 64 px, the classifier those at 512 px
 LABELS = ("Atelectasis", "Cardiomegaly", "Effusion")  # as NIH writes the three findings
 
 
@@ -57,6 +56,9 @@ def read_real(folder: Path, split: str, *, small: bool, size: int = 256) -> Real
         split: "train", "judge" or "test"; see `split_of`.
         small: The films at 64 px rather than those at 512 px.
         size: Side to which the films at 512 px are reduced; those at 64 px keep theirs.
+
+    Raises:
+        UserError: There is no labels.csv, or no film for the split.
     """
     table = folder / "labels.csv"
     if not table.is_file():
@@ -69,6 +71,8 @@ def read_real(folder: Path, split: str, *, small: bool, size: int = 256) -> Real
         for file, patient, findings in told
         if file.startswith("images64/") == small and split_of(patient, sharp) == split
     ]
+    if not rows:
+        raise UserError(f"{table}: no film at {64 if small else 512} px for the split {split}; give a larger folder")
     films = []
     for path, _, _ in rows:
         image = Image.open(path).convert("L")

@@ -71,7 +71,7 @@ def test_a_worker_with_other_models_is_refused_and_so_is_a_cluster_without_room(
     with pytest.raises(UserError, match="a worker has another bundle"):
         run_plan(plan, dataset, store, bundle, engine=ray_engine(plan, "of others", "cpu", Cluster()))
     assert not store.finished()
-    with pytest.raises(UserError, match="no room for a worker of 1 CPUs and 1 GPUs"):
+    with pytest.raises(UserError, match="no node has room for a worker of 1 CPUs and 1 GPUs"):
         ray_engine(plan, bundle.hash, "cpu", Cluster(gpus=1))
 
 

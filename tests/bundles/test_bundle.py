@@ -37,6 +37,8 @@ def write(folder, text=GOOD):
         ('class = "unet2d"', "", "denoiser. has no class"),
         ('file = "d.safetensors"', "", "denoiser. has no file"),
         ('of = "clip"', 'of = "klip"', "Did you mean 'clip'"),
+        ('class = "unet2d"\nfile = "d.safetensors"', 'folder = "x"', "denoiser. has no class"),
+        ('class = "unet2d"\nfile = "d.safetensors"', 'of = "clip"', "denoiser. has no class"),
         ("fast = { epochs = 1 }", "fast = true", "fast: a table of options"),
         ("[parts.schedule]", '[parts.radedit]\nclass = "x"\nfile = "y"\n[parts.schedule]', "radedit. has no schedule"),
     ],

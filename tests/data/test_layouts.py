@@ -190,8 +190,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-def test_every_layout_is_recognised_and_read(tmp_path, make, monkeypatch):
-    monkeypatch.setenv("CFKIT_PATIENT_KEY", "key")
+def test_every_layout_is_recognised_and_read(tmp_path, make):
     layout, count, left_out, findings, patient, view, split = CASES[make]
     folder = make(tmp_path)
     data = open_films(folder)
@@ -205,7 +204,7 @@ def test_every_layout_is_recognised_and_read(tmp_path, make, monkeypatch):
 
 
 def test_patients_of_dicoms_are_told_apart_by_a_key_of_the_users_own(tmp_path, monkeypatch):
-    monkeypatch.delenv("CFKIT_PATIENT_KEY", raising=False)
+    monkeypatch.delenv("CFKIT_PATIENT_KEY")
     found = []
     for user in ("a", "b"):
         monkeypatch.setattr(platformdirs, "user_data_dir", lambda name, user=user: str(tmp_path / user))
@@ -239,6 +238,12 @@ def test_a_film_without_a_patient_is_its_own(tmp_path):
         {"file": f"{k}.png", "patient": "", "findings": "Edema"} for k in range(2)
     ])  # fmt: skip
     assert [entry.patient for entry in open_films(tmp_path).entries()] == ["0", "1"]
+
+
+def test_a_column_that_is_called_like_a_finding_and_more_is_none(tmp_path):
+    row = {"file": "a.png", "patient": "1", "Atelectasis": "1", "Atelectasis score": "0"}
+    write_table(tmp_path / "labels.csv", list(row), [row])
+    assert open_films(tmp_path).entries()[0].findings == {"Atelectasis": True}
 
 
 def test_two_films_of_one_name_are_refused_by_the_benchmark(tmp_path):

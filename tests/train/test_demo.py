@@ -10,7 +10,9 @@ import cfkit
 from cfkit import Intervention, UserError
 from cfkit.images import sample_path
 from cfkit.train.demo import train_demo
-from cfkit.train.real import HELD_OUT, split_of
+from cfkit.train.real import HELD_OUT, read_real, split_of
+
+SHARP = (*HELD_OUT, *range(100, 106))  # patients with films at 512 px
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,8 @@ def nih(tmp_path_factory):
     rows = []
     for patient in [*HELD_OUT, *range(100, 130)]:
         for size, place in ((512, "images"), (64, "images64")):
+            if size == 512 and patient not in SHARP:
+                continue
             (folder / place).mkdir(exist_ok=True)
             name = f"{place}/{patient:08d}_000.png"
             film.resize((size, size)).save(folder / name)
@@ -30,7 +34,7 @@ def nih(tmp_path_factory):
         table = csv.DictWriter(stream, ["file", "patient", "view", "findings"])
         table.writeheader()
         table.writerows(rows)
-    assert {split_of(p) for p in range(100, 130)} == {"train", "judge", "test"}
+    assert {split_of(p, SHARP) for p in range(100, 130)} == {"train", "judge", "test"}
     return folder
 
 
@@ -62,10 +66,22 @@ def test_a_quick_training_makes_a_bundle_and_goes_on_where_it_stopped(tmp_path, 
     assert not any(": step" in line for line in lines)
     assert weights == {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
     # one part again, the others from the bundle
-    (work / "weights" / "judge.pt").unlink()
+    (work / "quick" / "weights" / "judge.pt").unlink()
     again = tmp_path / "again"
     train_demo(work, nih, again, quick=True, only=["judge"], base=out, report=lines.append)
     assert weights == {path.name: path.read_bytes() for path in again.glob("*.safetensors")}
+
+
+def test_no_patient_of_the_real_films_is_in_two_splits(nih):
+    seen = {}
+    for split in ("train", "judge", "test"):
+        for small in (True, False):
+            if (split, small) != ("judge", False):
+                for patient in read_real(nih, split, small=small).patients.tolist():
+                    assert seen.setdefault(patient, split) == split
+    assert seen[100] == "train" and seen[HELD_OUT[0]] == "test"
+    with pytest.raises(UserError, match="no film at 512 px for the split judge"):
+        read_real(nih, "judge", small=False)
 
 
 def test_what_cannot_be_trained_is_named(tmp_path, nih):
