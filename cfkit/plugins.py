@@ -73,9 +73,8 @@ def load_plugins(points: list[EntryPoint] | None = None) -> Plugins:
                 f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
             )
     # of two with one name cfkit's own stays, then the one whose entry point has that name: none is taken over
-    for _, spec in sorted(
-        loaded, key=lambda each: (each[1].distribution.split()[0] != "cfkit", each[0] != each[1].name)
-    ):
+    loaded.sort(key=lambda each: (not each[1].distribution.startswith("cfkit "), each[0] != each[1].name))
+    for _, spec in loaded:
         _register(spec, found)
     return found
 

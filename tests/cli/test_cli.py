@@ -308,8 +308,8 @@ def test_a_sweep_becomes_an_animation(tmp_path):
 
 
 def test_a_drawn_mask_is_kept(tmp_path):
-    drawn = np.zeros((512, 512), np.uint8)
-    drawn[:, :256] = 255
+    drawn = np.zeros((1024, 1024), np.uint8)
+    drawn[:, :512] = 255
     Image.fromarray(drawn).save(tmp_path / "mask.png")
     result = cfkit(
         "edit", "sample:normal", "--method", "gifsplanation", "--add", "Cardiomegaly", "-o", tmp_path / "out",
