@@ -140,7 +140,7 @@ def by_count(results: Mapping[str, Any]) -> list[str]:
 def by_fault(results: Mapping[str, Any]) -> list[str]:
     """Trials of each fault, and how many did not go as they should."""
     lines = ["| fault | trials | went wrong |", "|---" * 3 + "|"]
-    return lines + [f"| {name} | {told['trials']} | {told['wrong']} |" for name, told in results["scenarios"].items()]
+    return lines + [f"| {name} | {told['trials']} | {told['wrong']} |" for name, told in results.items()]
 
 
 def by_call(results: Mapping[str, Any]) -> list[str]:
