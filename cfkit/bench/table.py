@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -36,23 +36,29 @@ def print_tables(results: Mapping[str, Any], console: Console) -> None:
                     name, escape(label), *(show(score, interval=wide) for score in found), str(n), end_section=last
                 )
         console.print(table)
-    table = Table(
-        title="mean over tasks" + (" (95 % interval over patients)" if wide else "; intervals are in results.md"),
-        title_justify="left",
-    )
+    room = len(methods) if wide else max((console.width - 22) // (3 + max(map(len, methods))), 1)
+    for first in range(0, len(methods), room):
+        console.print(_every_metric(results, methods[first : first + room], interval=wide))
+    if results["responses"]:
+        console.print(_responses(results))
+
+
+def _every_metric(results: Mapping[str, Any], methods: Sequence[str], *, interval: bool) -> Table:
+    """Every metric of some methods, mean over tasks."""
+    scores = results["scores"]
+    title = "mean over tasks" + (" (95 % interval over patients)" if interval else "; intervals are in results.md")
+    table = Table(title=title, title_justify="left")
     table.add_column("metric")
     for label in methods:
         table.add_column(escape(label), justify="right")
     for metric in metrics_of(scores):
         found = [find(scores, metric, label) for label in methods]
-        sign = next((arrow(score) for score in found if score), "")
-        table.add_row(f"{metric} {sign}", *(show(score, interval=wide) for score in found))
+        sign = next((arrow(score) for score in scores if score["metric"] == metric), "")
+        table.add_row(f"{metric} {sign}", *(show(score, interval=interval) for score in found))
     timings = [results["timings"].get(label) for label in methods]
     table.add_row("seconds a film ↓", *(f"{t['seconds']:.2f}" if t else "" for t in timings))
     table.add_row("peak memory, MB ↓", *(str(t["peak_mb"]) if t else "" for t in timings))
-    console.print(table)
-    if results["responses"]:
-        console.print(_responses(results))
+    return table
 
 
 def _responses(results: Mapping[str, Any]) -> Table:
