@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 
 import cfkit
 from cfkit import UserError
@@ -52,9 +53,24 @@ def test_its_own_tests_would_run(package, monkeypatch):
 
 
 def test_the_guide_shows_the_package(package):
-    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     names = ["cfkit_mine/__init__.py", "cfkit_mine/editor.py", "tests/test_mine.py"]
-    assert blocks == [(package / name).read_text() for name in names]
+    assert blocks_of(GUIDE)[:3] == [(package / name).read_text() for name in names]
+
+
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_guide_s_metric_is_registered_and_measures():
+    registration, metric = ({}, {})
+    for code, names in zip(blocks_of(GUIDE)[3:], (registration, metric), strict=True):
+        exec(code, names)
+    (spec,) = registration["register_metrics"]()
+    largest = metric[spec.target.partition(":")[2]]()
+    assert largest.higher_is_better == spec.higher_is_better
+    film = torch.zeros(2, 1, 4, 4)
+    largest.update(factual=film, counterfactual=film + 0.25)
+    assert largest.compute() == 0.25
 
 
 def test_the_command_says_what_comes_next(tmp_path):
