@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError, is_out_of_memory, one_line, unknown
-from .kinds import build_part
+from .kinds import builder_of
 from .loading import fill, prepare
 from .manifest import file_digest, folder_digest, read_manifest
 
@@ -282,8 +282,9 @@ class Bundle:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
         except SafetensorError as error:
             raise UserError(f"{path}: not a safetensors file ({error}); copy it again") from None
+        build = builder_of(declared["class"])  # no module is imported on the meta device: some compute then
         try:
-            module = fill(lambda: build_part(declared["class"], declared.get("config", {})), state)
+            module = fill(lambda: build(**declared.get("config", {})), state)
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             if is_out_of_memory(error):
                 raise

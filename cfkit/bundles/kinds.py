@@ -16,6 +16,17 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
     Raises:
         UserError: The kind is not known to this version.
     """
+    return builder_of(kind)(**config)
+
+
+def builder_of(kind: str) -> Callable[..., nn.Module]:
+    """What builds a part of a kind of its configuration, with all imported that it needs.
+
+    Raises:
+        UserError: The kind is not known to this version.
+    """
+    from diffusers import AutoencoderKL, UNet2DModel
+
     from . import classifiers, networks
     from .cheff import CheffAutoencoder, Denoiser
     from .cheff_text import CheffTextToImage
@@ -23,22 +34,15 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
     from .chexzero import CheXzero
     from .inception import Inception
     from .preview import Preview
+    from .text_to_image import PooledTextDenoiser, TextToImage, WordContext
 
     def unet2d(**config: Any) -> nn.Module:
-        from diffusers import UNet2DModel
-
         return Denoiser(UNet2DModel(**config))
 
     def cheff_autoencoder(**config: Any) -> nn.Module:
-        from diffusers import AutoencoderKL
-
         return CheffAutoencoder(AutoencoderKL(**config))
 
     def text_to_image(width: int, unet: dict[str, Any]) -> nn.Module:
-        from diffusers import UNet2DModel
-
-        from .text_to_image import PooledTextDenoiser, TextToImage, WordContext
-
         told = UNet2DModel(**unet, class_embed_type="identity")
         return TextToImage(PooledTextDenoiser(told, width), WordContext(width))
 
@@ -62,4 +66,4 @@ def build_part(kind: str, config: dict[str, Any]) -> nn.Module:
     }
     if kind not in kinds:
         raise UserError(unknown("class of part", kind, kinds))
-    return kinds[kind](**config)
+    return kinds[kind]
