@@ -101,7 +101,7 @@ function drawPairs() {
   const names = [...new Set(data.comparisons.map((c) => `${c.method} – ${c.other}`))];
   const head = make("tr", {}, make("th", { text: "metric" }), ...names.map((n) => make("th", { text: n })));
   const body = make("tbody");
-  for (const metric of metrics) {
+  for (const metric of metrics.filter((m) => data.comparisons.some((c) => c.metric === m && !c.column))) {
     const row = make("tr", {}, make("td", { text: data.titles[metric] || metric }));
     for (const name of names) {
       const c = data.comparisons.find((c) => c.metric === metric && !c.column && `${c.method} – ${c.other}` === name);
