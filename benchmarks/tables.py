@@ -23,10 +23,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cfkit.bench.report import arrow, find, show, tasks_of
+from cfkit.bench.report import find, show, sign_of, tasks_of
 from cfkit.bench.scores import MEAN
 from cfkit.bundles.bundle import load_bundle
-from cfkit.origin import origin
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,6 +34,7 @@ MARK = re.compile(
     r"(<!-- (tasks|methods|ablation|speed|peers|growth|command|faults|recommended) ([^>]*?) -->\n).*?(<!-- end -->)",
     re.DOTALL,
 )
+ORIGIN = ("commit", "machine")
 COLUMNS = {
     "flip_rate": "judge flips",
     "clip_accuracy": "CLIP accuracy",
@@ -49,7 +49,7 @@ MEANS |= {"truth_nearer": "nearer to the truth", "truth_error": "error to the tr
 def keep(run: Path, name: str) -> None:
     """Copies a run's results, with the commit and the machine that made them: those that began the run."""
     results = json.loads((run / "results.json").read_text())
-    where = {key: results.pop(key, "") for key in origin()}
+    where = {key: results.pop(key, "") for key in ORIGIN}
     if not where["commit"]:
         sys.exit(f"{run}: was not made in a checkout, so that no commit can be named")
     (RESULTS / f"{name}.json").write_text(json.dumps({**where, **results}, indent=1) + "\n")
@@ -100,7 +100,7 @@ def by_choice(results: Mapping[str, Any]) -> list[str]:
 
 def _means(results: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
     scores = results["scores"]
-    signs = {metric: arrow(next((s for s in scores if s["metric"] == metric), None)) for metric in metrics}
+    signs = {metric: sign_of(scores, metric) for metric in metrics}
     lines = ["| method | " + " | ".join(f"{title} {signs[m]}" for m, title in metrics.items()) + " |"]
     lines.append("|---" * (len(metrics) + 1) + "|")
     for label in results["methods"]:
@@ -146,7 +146,7 @@ def by_fault(results: Mapping[str, Any]) -> list[str]:
 def by_call(results: Mapping[str, Any]) -> list[str]:
     """What calls of `cfkit edit` take."""
     lines = ["| `cfkit edit` | |", "|---|---|"]
-    return lines + [f"| {name} | {value} |" for name, value in results.items() if name not in origin()]
+    return lines + [f"| {name} | {value} |" for name, value in results.items() if name not in ORIGIN]
 
 
 def by_recommendation(bundle: str) -> list[str]:

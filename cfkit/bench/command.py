@@ -70,10 +70,7 @@ def start_bench(
         text = json.dumps(describe_plan(plan, bundle), indent=1) + "\n"
         write_beside(folder / "films.csv", lambda part: part.write_text(list_films(plan, dataset)))
         write_beside(folder / "plan.json", lambda part: part.write_text(text))
-        results, page = finish(plan, dataset, bundle, folder, device, cluster)
-    show_results(results)
-    print(page)
-    return len(results["failures"])
+        return finish(plan, dataset, bundle, folder, device, cluster)
 
 
 def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> int:
@@ -86,16 +83,13 @@ def resume_bench(out: str, device: str, *, cluster: Cluster | None = None) -> in
     if told["hash"] != plan.hash:
         raise UserError(f"--resume {out}: models, films or methods changed since that run began; begin another with -o")
     with lock(folder):
-        results, page = finish(plan, dataset, bundle, folder, device, cluster)
-    show_results(results)
-    print(page)
-    return len(results["failures"])
+        return finish(plan, dataset, bundle, folder, device, cluster)
 
 
 def finish(
     plan: Plan, dataset: Dataset, bundle: Bundle, folder: Path, device: str, cluster: Cluster | None = None
-) -> tuple[dict[str, Any], Path]:
-    """Runs what is left, then scores all of it; returns the results and where their page is."""
+) -> int:
+    """Runs what is left, then scores and shows all of it; returns how many cases failed. The caller has the lock."""
     remove_leftovers(folder / "images")
     with told_plainly(folder, f"make room, then `cfkit bench --resume {folder}`"):
         store, saved = open_store(folder)
@@ -108,7 +102,9 @@ def finish(
             with show_rates(totals) as advance:
                 run_plan(plan, dataset, store, bundle, engine=engine, advance=advance)
             results = write_results(store, folder)
-            return results, write_page(store, folder, results)
+            page = write_page(store, folder, results)
+    show_results(results, page)
+    return len(results["failures"])
 
 
 def report_run(folder: Path, *, page: bool) -> None:
@@ -121,12 +117,11 @@ def report_run(folder: Path, *, page: bool) -> None:
     with told_plainly(folder), closing(Store(folder)) as store:
         results = write_results(store, folder)
         written = write_page(store, folder, results) if page else folder / "results.json"
-    show_results(results)
-    print(written)
+    show_results(results, written)
 
 
-def show_results(results: dict[str, Any]) -> None:
-    """Tables on standard output; metrics and cases that failed on standard error, a line a reason."""
+def show_results(results: dict[str, Any], written: Path) -> None:
+    """Tables and where they stand on standard output; what failed on standard error, a line a reason."""
     print_tables(results, Console())
     reasons = Counter((failure["method"], failure["error"]) for failure in results["failures"])
     lines = [f"{label}: {count} cases failed: {error}" for (label, error), count in reasons.most_common(REASONS)]
@@ -134,6 +129,7 @@ def show_results(results: dict[str, Any]) -> None:
         lines.append(f"{len(results['failures'])} cases failed for {len(reasons)} reasons; results.json lists them")
     for line in [*results["problems"], *lines]:
         print(f"cfkit: {line}", file=sys.stderr)
+    print(written)
 
 
 def with_flags(suite: Suite, given: dict[str, Any]) -> Suite:

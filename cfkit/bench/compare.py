@@ -36,9 +36,8 @@ def compare_runs(a: Path, b: Path, *, as_json: bool) -> None:
     stores, scores, films = [], [], []
     for folder in (a, b):
         told = read_run(folder)
-        store = Store(folder)
         stores.append(told)
-        with closing(store), told_plainly(folder):
+        with told_plainly(folder), closing(Store(folder)) as store:
             films.append({(c.film, c.intervention.finding, c.intervention.present) for c in store.plan()})
             scores.append(score_run(store, choose_metrics(told["suite"]["metrics"])))
     common = [label for label in stores[0]["methods"] if label in stores[1]["methods"]]

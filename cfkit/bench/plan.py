@@ -88,9 +88,10 @@ def make_plan(suite: Suite, dataset: Dataset, bundle: Bundle) -> Plan:
     if not suite.methods:
         raise UserError("the suite names no method; give --methods")
     (classifier,) = bundle.require("classifier")
-    index = {entry.name: k for k, entry in enumerate(dataset.entries())}
-    counts = Counter(entry.name for entry in dataset.entries())
-    entries = sorted(dataset.entries(), key=lambda entry: entry.name)
+    entries = dataset.entries()
+    index = {entry.name: k for k, entry in enumerate(entries)}
+    counts = Counter(entry.name for entry in entries)
+    entries = sorted(entries, key=lambda entry: entry.name)
     tasks = task_list(suite, tuple(classifier.findings))
     chosen = {task: _choose(entries, task, suite.limit) for task in tasks}
     names = {entry.name for group in chosen.values() for entry in group}

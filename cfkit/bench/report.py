@@ -142,6 +142,11 @@ def arrow(score: Mapping[str, Any] | None) -> str:
     return "" if score is None else "↑" if score["higher_is_better"] else "↓"
 
 
+def sign_of(scores: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The arrow of a metric; "" where nothing has it."""
+    return arrow(next((score for score in scores if score["metric"] == metric), None))
+
+
 def as_markdown(results: Mapping[str, Any]) -> str:
     """The paper's table, every metric on the mean over tasks, then the paper's table of each task."""
     scores, methods = results["scores"], list(results["methods"])
@@ -151,8 +156,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     lines += ["| | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
     for metric in metrics_of(scores):
         found = [find(scores, metric, label) for label in methods]
-        sign = next((arrow(score) for score in found if score), "")
-        lines.append(f"| {metric} {sign} | " + " | ".join(show(score) for score in found) + " |")
+        lines.append(f"| {metric} {sign_of(scores, metric)} | " + " | ".join(show(score) for score in found) + " |")
     seconds = [results["timings"].get(label) for label in methods]
     lines.append("| seconds a film ↓ | " + " | ".join(f"{t['seconds']:.2f}" if t else "" for t in seconds) + " |")
     for task in tasks_of(scores)[1:]:
@@ -165,8 +169,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 def _markdown_table(
     metrics: Sequence[str], methods: Sequence[str], scores: Sequence[Mapping[str, Any]], task: str
 ) -> list[str]:
-    signs = {m: next((arrow(s) for s in scores if s["metric"] == m), "") for m in metrics}
-    lines = ["| method | " + " | ".join(f"{TITLES[m]} {signs[m]}" for m in metrics) + " | films |"]
+    lines = ["| method | " + " | ".join(f"{TITLES[m]} {sign_of(scores, m)}" for m in metrics) + " | films |"]
     lines.append("|---" * (len(metrics) + 2) + "|")
     for label in methods:
         found = [find(scores, metric, label, task) for metric in metrics]

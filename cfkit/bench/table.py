@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .report import HEADLINE, TITLES, arrow, find, metrics_of, show, tasks_of
+from .report import HEADLINE, TITLES, find, metrics_of, show, sign_of, tasks_of
 from .scores import MEAN
 
 
@@ -23,8 +23,7 @@ def print_tables(results: Mapping[str, Any], console: Console) -> None:
         table.add_column("task")
         table.add_column("method")
         for metric in metrics:
-            sign = next((arrow(score) for score in scores if score["metric"] == metric), "")
-            table.add_column(f"{TITLES[metric]} {sign}", justify="right")
+            table.add_column(f"{TITLES[metric]} {sign_of(scores, metric)}", justify="right")
         table.add_column("films", justify="right")
         for task in tasks_of(scores):
             for k, label in enumerate(methods):
@@ -53,8 +52,7 @@ def _every_metric(results: Mapping[str, Any], methods: Sequence[str], *, interva
         table.add_column(escape(label), justify="right")
     for metric in metrics_of(scores):
         found = [find(scores, metric, label) for label in methods]
-        sign = next((arrow(score) for score in scores if score["metric"] == metric), "")
-        table.add_row(f"{metric} {sign}", *(show(score, interval=interval) for score in found))
+        table.add_row(f"{metric} {sign_of(scores, metric)}", *(show(score, interval=interval) for score in found))
     timings = [results["timings"].get(label) for label in methods]
     table.add_row("seconds a film ↓", *(f"{t['seconds']:.2f}" if t else "" for t in timings))
     table.add_row("peak memory, MB ↓", *(str(t["peak_mb"]) if t else "" for t in timings))

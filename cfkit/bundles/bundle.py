@@ -183,13 +183,10 @@ class Bundle:
         if "vocabulary" in declared:
             from .cheff_text import ScaledAutoencoder, load_vocabulary
 
-            vocabulary, factor = self.folder / declared["vocabulary"], declared["scale_factor"]
+            vocabulary = self.folder / declared["vocabulary"]
             self._check(vocabulary, declared.get("vocabulary_sha256"))
             module.text_encoder.tokenizer = load_vocabulary(vocabulary)
-            if not isinstance(factor, int | float):
-                where = self.folder / "bundle.toml"
-                raise UserError(f"{where}: [parts.radedit] scale_factor: a number wanted, {factor!r} given")
-            autoencoder = ScaledAutoencoder(self.require("autoencoder")[0], float(factor))
+            autoencoder = ScaledAutoencoder(self.require("autoencoder")[0], float(declared["scale_factor"]))
         return RadEditParts(module.denoiser, module.text_encoder, autoencoder, schedule)
 
     @cached_property

@@ -19,8 +19,15 @@ PARTS = (
     "preview",  # may be absent: fast edits follow its gradient
 )
 PART_KEYS: dict[str, type] = {
-    **{"class": str, "file": str, "folder": str, "of": str, "sha256": str, "vocabulary": str},
-    **{"config": dict, "schedule": dict},
+    "class": str,
+    "file": str,
+    "folder": str,
+    "of": str,
+    "sha256": str,
+    "vocabulary": str,
+    "scale_factor": float,
+    "config": dict,
+    "schedule": dict,
 }
 
 
@@ -72,7 +79,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: image_size: a number of pixels from 32 up wanted, {size!r} given")
     for name, part in config.get("parts", {}).items():
         for key, kind in PART_KEYS.items():
-            if not isinstance(part.get(key, kind()), kind):
+            if not isinstance(part.get(key, kind()), (int, float) if kind is float else kind):
                 raise UserError(f"{path}: [parts.{name}] {key}: {kind.__name__} wanted, {part[key]!r} given")
         for key in _wanted(name, part):
             if key not in part:

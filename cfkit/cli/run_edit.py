@@ -120,7 +120,7 @@ def _read_jobs(sources: Sequence[str], out: Path, size: int, any_shape: bool) ->
             film = read_film(source, any_shape=any_shape)
             stem = _stem(film.path, taken)
             for target in results_of(out, stem, film):
-                if target.resolve() in originals:
+                if target.resolve() in {*originals, film.path.resolve()}:  # a sample's path is not its name
                     raise UserError(f"{source}: would overwrite the original {target}; choose another folder with -o")
         except UserError as error:
             _complain(str(error))

@@ -28,16 +28,23 @@ COLUMNS = {"file": ("file", "path", "image", "filename"), "patient": ("patient",
 Read = tuple[list[Record], int]
 
 
-def read_table(path: Path) -> Iterator[dict[str, str]]:
+def read_table(path: Path, *wanted: str) -> Iterator[dict[str, str]]:
     """The lines of a CSV file, packed or not.
 
+    Args:
+        path: The file.
+        wanted: Columns without which it is of no use.
+
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, or lacks a column.
     """
     try:
         with _open(path) as stream:
-            for row in csv.DictReader(stream):
-                yield {(key or "").strip(): (value or "").strip() for key, value in row.items() if key is not None}
+            for k, line in enumerate(csv.DictReader(stream)):
+                row = {(key or "").strip(): (value or "").strip() for key, value in line.items() if key is not None}
+                if k == 0 and (missing := [column for column in wanted if column not in row]):
+                    raise UserError(f"{path}: has no column {', '.join(missing)}")
+                yield row
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a table ({error}); copy it again") from None
 
@@ -46,12 +53,6 @@ def _open(path: Path) -> IO[str]:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
     return path.open(newline="", encoding="utf-8-sig")
-
-
-def _want(row: Mapping[str, str], path: Path, *columns: str) -> None:
-    missing = [column for column in columns if column not in row]
-    if missing:
-        raise UserError(f"{path}: has no column {', '.join(missing)}")
 
 
 def _graded(row: Mapping[str, str], uncertain: str) -> dict[str, bool]:
@@ -90,10 +91,9 @@ def find_canonical(label: str) -> str | None:
     >>> find_canonical("hernia"), find_canonical("pericardial effusion")
     (None, None)
     """
-    try:
-        return canonical(label)
-    except UserError:
-        words = set(label.lower().split())
+    if named := column_of(label):
+        return named
+    words = set(label.lower().split())
     if "no" in words:
         return None
     if "hydropneumothorax" in words or ("effusion" in words and words & {"pleural", "fissural"}):
@@ -108,9 +108,7 @@ def read_chexpert(folder: Path, uncertain: str) -> Read:
         table = folder / f"{split}.csv"
         if not table.is_file():
             continue
-        for k, row in enumerate(read_table(table)):
-            if k == 0:
-                _want(row, table, "Path")
+        for row in read_table(table, "Path"):
             parts = row["Path"].split("/")
             start = next((i for i, part in enumerate(parts) if part in ("train", "valid", "test")), 0)
             parts = parts[start:]  # the data set's own name comes first
@@ -132,9 +130,7 @@ def read_nih(folder: Path, uncertain: str) -> Read:
     places = {path.name: path for path in folder.glob("images*/*.png")}
     places |= {path.name: path for path in folder.glob("images*/images/*.png")}
     records = []
-    for k, row in enumerate(read_table(table)):
-        if k == 0:
-            _want(row, table, "Image Index", "Finding Labels", "Patient ID")
+    for row in read_table(table, "Image Index", "Finding Labels", "Patient ID"):
         file = row["Image Index"]
         split = ("test" if file in tested else "train_val") if tested else ""
         findings, view = _listed(row["Finding Labels"].split("|")), row.get("View Position", "")
@@ -149,15 +145,10 @@ def read_mimic(folder: Path, uncertain: str) -> Read:
     def table(kind: str) -> Path:
         return next(iter(sorted(folder.glob(f"mimic-cxr-*-{kind}.csv*"))), folder / f"mimic-cxr-2.0.0-{kind}.csv.gz")
 
-    def rows(kind: str, *columns: str) -> Iterator[dict[str, str]]:
-        for row in read_table(table(kind)):
-            _want(row, table(kind), *columns)
-            yield row
-
-    labels = {row["study_id"]: _graded(row, uncertain) for row in rows("chexpert", "study_id")}
-    splits = {row["dicom_id"]: row["split"] for row in rows("split", "dicom_id", "split")}
+    labels = {row["study_id"]: _graded(row, uncertain) for row in read_table(table("chexpert"), "study_id")}
+    splits = {row["dicom_id"]: row["split"] for row in read_table(table("split"), "dicom_id", "split")}
     records, lateral = [], 0
-    for row in rows("metadata", "dicom_id", "subject_id", "study_id", "ViewPosition"):
+    for row in read_table(table("metadata"), "dicom_id", "subject_id", "study_id", "ViewPosition"):
         view, name, patient, study = (row[c] for c in ("ViewPosition", "dicom_id", "subject_id", "study_id"))
         if view not in ("PA", "AP"):
             lateral += 1
@@ -172,9 +163,7 @@ def read_padchest(folder: Path, uncertain: str) -> Read:
     """PadChest (Bustos et al., MedIA 2020): `PADCHEST_*.csv`, images beside it or in folders by number."""
     table = next(iter(sorted(folder.glob("PADCHEST_*.csv*"))))
     records, lateral = [], 0
-    for k, row in enumerate(read_table(table)):
-        if k == 0:
-            _want(row, table, "ImageID", "PatientID", "Projection", "Labels")
+    for row in read_table(table, "ImageID", "PatientID", "Projection", "Labels"):
         if row["Projection"] not in ("PA", "AP", "AP_horizontal"):
             lateral += 1
             continue
@@ -191,9 +180,7 @@ def read_brax(folder: Path, uncertain: str) -> Read:
     """BRAX (Reis et al., Scientific Data 2022): `master_spreadsheet*.csv` with CheXpert's labels."""
     table = next(iter(sorted(folder.glob("master_spreadsheet*.csv"))))
     records, lateral = [], 0
-    for k, row in enumerate(read_table(table)):
-        if k == 0:
-            _want(row, table, "PngPath", "PatientID", "ViewPosition")
+    for row in read_table(table, "PngPath", "PatientID", "ViewPosition"):
         if row["ViewPosition"] not in ("PA", "AP"):
             lateral += 1
             continue
@@ -211,9 +198,7 @@ def read_vindr(folder: Path, uncertain: str) -> Read:
     for split in ("train", "test"):
         table = folder / "annotations" / f"image_labels_{split}.csv"
         votes: dict[str, dict[str, list[int]]] = {}
-        for k, row in enumerate(read_table(table) if table.is_file() else ()):
-            if k == 0:
-                _want(row, table, "image_id")
+        for row in read_table(table, "image_id") if table.is_file() else ():
             said = votes.setdefault(row["image_id"], {})
             for label, value in row.items():
                 finding = column_of(label)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cfkit.cli import main
+from cfkit.cli.run_edit import _read_jobs
 from cfkit.images import sample_path
 
 from ..test_images import dicom_film, make_bad
@@ -167,6 +168,12 @@ def test_the_original_is_never_overwritten(tmp_path):
     other.write_bytes(sample_path("cardiomegaly").read_bytes())
     one_line(cfkit("edit", other, "--add", "Atelectasis", film, "-o", tmp_path, *QUICK), "would overwrite the original")
     assert film.read_bytes() == before
+
+
+def test_a_sample_is_never_overwritten(capsys):
+    folder = sample_path("normal").parent
+    assert list(_read_jobs(["sample:normal"], folder, 64, False)) == []  # what would be edited, if anything
+    assert "would overwrite the original" in capsys.readouterr().err
 
 
 def test_dicom_in_dicom_out(tmp_path):
